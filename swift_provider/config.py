@@ -1,0 +1,219 @@
+"""The options that the Synapse module and the upload script share.
+
+Owns their names, types, defaults and checks. Reads no file and touches no
+network: a configuration can be checked on a machine that reaches neither
+Keystone nor Swift. Whether the credentials work is found out at the first use.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from swift_provider.errors import ConfigError
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+#: Swift's default ``max_file_size``: "5 GB + 2" bytes in Swift's constraints;
+#: a segment is an object like any other.
+LARGEST_SEGMENT_BYTES = 5 * GIB
+
+_SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?", re.IGNORECASE)
+_SIZE_UNITS = {"": 1, "K": 1024, "M": MIB, "G": GIB}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Checked options; made by :func:`parse_settings`. Times are in seconds, sizes in bytes.
+
+    ``None`` always means "not given here": the cloud, the catalogue or the
+    cluster decides.
+    """
+
+    container: str
+    cloud: str | None = None
+    region_name: str | None = None
+    threadpool_size: int = 40
+    prefix: str = ""
+    auth_type: str | None = None
+    auth: Mapping[str, Any] | None = field(default=None, repr=False)
+    interface: str | None = None
+    verify: bool | None = None
+    cacert: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    storage_url: str | None = None
+    create_container: bool = False
+    storage_policy: str | None = None
+    segment_size: int = GIB
+    segment_container: str = ""
+    connect_timeout: float = 10.0
+    response_timeout: float = 60.0
+    idle_timeout: float = 60.0
+
+    def object_name(self, path: str) -> str:
+        """The object's name for a path relative to the media store."""
+        return self.prefix + path
+
+
+def parse_settings(options: object, where: str = "config") -> Settings:
+    """Check options as they stand in a configuration file.
+
+    :param options: the mapping read from YAML.
+    :param where: the options' place in the file, put before each key in an error.
+    :raises ConfigError: for an unknown key (with the nearest right one), a wrong
+        type, a value out of range, or two options that contradict each other.
+    """
+    if not isinstance(options, Mapping):
+        raise ConfigError(
+            f"{where} must hold options such as 'container: NAME', not {_shown(options)}"
+        )
+    for key in options:
+        if key not in _CHECKS:
+            raise ConfigError(f"{where}.{key} is not an option{_nearest(str(key))}")
+    values: dict[str, Any] = {}
+    for key, check in _CHECKS.items():
+        if options.get(key) is not None:
+            values[key] = check(options[key], f"{where}.{key}")
+    if "container" not in values:
+        raise ConfigError(f"{where}.container is required: the Swift container's name")
+    values.setdefault("segment_container", values["container"] + "_segments")
+    settings = Settings(**values)
+    _check_together(settings, where)
+    return settings
+
+
+def _check_together(settings: Settings, where: str) -> None:
+    if settings.key is not None and settings.cert is None:
+        raise ConfigError(f"{where}.key needs {where}.cert, the certificate it belongs to")
+    if settings.storage_policy is not None and not settings.create_container:
+        raise ConfigError(
+            f"{where}.storage_policy only matters when the container is made: "
+            f"set {where}.create_container to true, or leave it out"
+        )
+    if settings.auth_type is not None and settings.auth is None and settings.cloud is None:
+        # "none" is the one plugin that signs in with nothing.
+        if settings.auth_type not in ("none", "noauth"):
+            raise ConfigError(
+                f"{where}.auth_type needs {where}.auth, the options of that sign-in method"
+            )
+
+
+def _nearest(key: str) -> str:
+    near = difflib.get_close_matches(key, _CHECKS, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; the options are {', '.join(_CHECKS)}"
+
+
+def _shown(value: object) -> str:
+    """The type of a bad value, not the value: it may be a secret in the wrong place."""
+    return "nothing" if value is None else f"a value of type {type(value).__name__}"
+
+
+def _text(value: object, name: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise ConfigError(f"{name} must be text, not {_shown(value)}")
+    text = str(value).strip()
+    if not text:
+        raise ConfigError(f"{name} is empty: give it a value, or leave it out")
+    return text
+
+
+def _flag(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be true or false, not {_shown(value)}")
+    return value
+
+
+def _container(value: object, name: str) -> str:
+    text = _text(value, name)
+    if "/" in text:
+        raise ConfigError(
+            f"{name} must be a container's name, without '/'; "
+            "what comes after the '/' belongs in the option 'prefix'"
+        )
+    if len(text.encode()) > 256:
+        raise ConfigError(f"{name} is longer than the 256 bytes that Swift allows")
+    return text
+
+
+def _prefix(value: object, name: str) -> str:
+    if value == "":
+        return ""
+    text = _text(value, name)
+    if text.startswith("/"):
+        raise ConfigError(f"{name} must not begin with '/'")
+    return text if text.endswith("/") else text + "/"
+
+
+def _url(value: object, name: str) -> str:
+    text = _text(value, name).rstrip("/")
+    if not re.match(r"https?://[^/?#@]+(/[^?#]*)?$", text):
+        raise ConfigError(
+            f"{name} must look like https://swift.example.org/v1/AUTH_project, "
+            "without user, password or '?'"
+        )
+    return text
+
+
+def _auth(value: object, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} must hold options such as 'auth_url:', not {_shown(value)}")
+    # A line break at the end of a pasted or templated secret is never part of it.
+    return {
+        str(key): item.rstrip("\r\n") if isinstance(item, str) else item
+        for key, item in value.items()
+    }
+
+
+def _size(value: object, name: str) -> int:
+    match = _SIZE.fullmatch(str(value).strip())
+    if isinstance(value, (bool, float)) or match is None:
+        raise ConfigError(f"{name} must be a size such as 1073741824 or 512M")
+    size = int(match[1]) * _SIZE_UNITS[match[2].upper()]
+    if not MIB <= size <= LARGEST_SEGMENT_BYTES:
+        raise ConfigError(f"{name} must be between 1M and 5G")
+    return size
+
+
+def _count(value: object, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
+        raise ConfigError(f"{name} must be a whole number between 1 and 1000")
+    return value
+
+
+def _seconds(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 3600:
+        raise ConfigError(f"{name} must be a number of seconds above 0 and at most 3600")
+    return float(value)
+
+
+_CHECKS: dict[str, Callable[[object, str], Any]] = {
+    "container": _container,
+    "cloud": _text,
+    "region_name": _text,
+    "threadpool_size": _count,
+    "prefix": _prefix,
+    "auth_type": _text,
+    "auth": _auth,
+    "interface": _text,
+    "verify": _flag,
+    "cacert": _text,
+    "cert": _text,
+    "key": _text,
+    "storage_url": _url,
+    "create_container": _flag,
+    "storage_policy": _text,
+    "segment_size": _size,
+    "segment_container": _container,
+    "connect_timeout": _seconds,
+    "response_timeout": _seconds,
+    "idle_timeout": _seconds,
+}
+
+assert set(_CHECKS) == {option.name for option in fields(Settings)}

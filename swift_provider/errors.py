@@ -1,0 +1,167 @@
+"""The one tree of errors, shared by the client, the module and the script.
+
+Every error says what was tried, on what, what came back, and whether another
+try can help. None ever carries a token, a password, a request header or a
+query string, so each can be logged and shown as it is.
+
+::
+
+    SwiftProviderError
+    ├── ConfigError                what the administrator wrote cannot be right
+    ├── FileChangedError           a local file changed while it was read
+    ├── AuthError                  no token: Keystone refused, or the catalogue lacks Swift
+    │   └── AuthUnavailableError     Keystone did not answer, or asked to wait  (temporary)
+    └── SwiftError                 an operation on a container or an object failed
+        ├── ObjectNotFoundError      404, and it is the object that is missing
+        ├── ContainerNotFoundError   404, and it is the container
+        ├── AccessDeniedError        403, or 401 with a token just issued
+        ├── RequestRefusedError      any other final 4xx
+        │   ├── ObjectExistsError      412 to a PUT that must not overwrite
+        │   ├── ObjectChangedError     412 or another ETag: replaced meanwhile
+        │   └── ObjectTooLargeError    413
+        ├── InsufficientStorageError 507, or a quota
+        └── TemporaryError           another try may help
+            ├── ServerBusyError        408, 429, 498, 499, 5xx
+            ├── ConnectionFailedError  refused, lost, no name, TLS
+            ├── TimedOutError          a time limit of ours
+            └── DamagedError           length or checksum is wrong
+"""
+
+from __future__ import annotations
+
+
+class SwiftProviderError(Exception):
+    """Base of all errors that this project raises on purpose."""
+
+    #: Whether the same operation may succeed later without anybody's help.
+    temporary = False
+
+
+class ConfigError(SwiftProviderError):
+    """A setting is missing, unknown, of the wrong type, or contradicts another.
+
+    :param message: what is wrong and what to do, naming the setting in full.
+    """
+
+
+class FileChangedError(SwiftProviderError):
+    """A local file grew, shrank or was replaced while it was being read."""
+
+
+class AuthError(SwiftProviderError):
+    """Keystone refused the credentials, or its catalogue has no such endpoint."""
+
+
+class AuthUnavailableError(AuthError):
+    """Keystone could not be reached, answered 5xx, or asked to slow down (429).
+
+    :param retry_after: seconds that Keystone asked to wait; ``None`` if it did not say.
+    """
+
+    temporary = True
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class SwiftError(SwiftProviderError):
+    """An operation on Swift failed.
+
+    :param reason: what went wrong, in plain words.
+    :param operation: HTTP method and what it was for, as ``"PUT"`` or ``"GET"``.
+    :param container: the container's name; ``None`` if no container was involved.
+    :param name: the object's name; ``None`` for an operation on a container.
+    :param status: Swift's HTTP status; ``None`` if there was no answer.
+    :param transaction_id: Swift's ``X-Trans-Id``, for the cluster's operators.
+    :param retry_after: seconds that Swift asked to wait; ``None`` if it did not say.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        operation: str,
+        container: str | None = None,
+        name: str | None = None,
+        status: int | None = None,
+        transaction_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        self.reason = reason
+        self.operation = operation
+        self.container = container
+        self.name = name
+        self.status = status
+        self.transaction_id = transaction_id
+        self.retry_after = retry_after
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        where = "/".join(part for part in (self.container, self.name) if part)
+        details = []
+        if self.status is not None:
+            details.append(f"HTTP {self.status}")
+        if self.transaction_id:
+            details.append(f"transaction {self.transaction_id}")
+        detail = f" ({', '.join(details)})" if details else ""
+        return f"{self.operation} {where}: {self.reason}{detail}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
+
+
+class ObjectNotFoundError(SwiftError):
+    """Swift says 404 for this object, and its container exists."""
+
+
+class ContainerNotFoundError(SwiftError):
+    """Swift says 404 because there is no such container."""
+
+
+class AccessDeniedError(SwiftError):
+    """403, or 401 in spite of a token that was issued a moment ago."""
+
+
+class RequestRefusedError(SwiftError):
+    """Swift refused the request itself (a 4xx that no other class names)."""
+
+
+class ObjectExistsError(RequestRefusedError):
+    """The object exists already, and the PUT was not to overwrite it."""
+
+
+class ObjectChangedError(RequestRefusedError):
+    """The object was replaced between two steps of one operation."""
+
+
+class ObjectTooLargeError(RequestRefusedError):
+    """Larger than the cluster's ``max_file_size``."""
+
+
+class InsufficientStorageError(SwiftError):
+    """The cluster is full, or a quota is used up."""
+
+
+class TemporaryError(SwiftError):
+    """Another try may help; raised once the tries that were allowed are used up."""
+
+    temporary = True
+
+
+class ServerBusyError(TemporaryError):
+    """408, 429, 498, 499 or 5xx."""
+
+
+class ConnectionFailedError(TemporaryError):
+    """The connection was refused, lost or never made, or no TLS was agreed."""
+
+
+class TimedOutError(TemporaryError):
+    """A time limit passed: connecting, waiting for headers, silence in a body,
+    or the whole operation. The reason says which.
+    """
+
+
+class DamagedError(TemporaryError):
+    """What arrived is not what was sent: its length or its MD5 is wrong."""
