@@ -95,12 +95,12 @@ def _check_together(settings: Settings, where: str) -> None:
             f"{where}.storage_policy only matters when the container is made: "
             f"set {where}.create_container to true, or leave it out"
         )
-    if settings.auth_type is not None and settings.auth is None and settings.cloud is None:
-        # "none" is the one plugin that signs in with nothing.
-        if settings.auth_type not in ("none", "noauth"):
-            raise ConfigError(
-                f"{where}.auth_type needs {where}.auth, the options of that sign-in method"
-            )
+    alone = settings.auth is None and settings.cloud is None
+    # "none" is the one plugin that signs in with nothing.
+    if alone and settings.auth_type not in (None, "none", "noauth"):
+        raise ConfigError(
+            f"{where}.auth_type needs {where}.auth, the options of that sign-in method"
+        )
 
 
 def _nearest(key: str) -> str:

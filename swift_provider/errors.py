@@ -9,6 +9,7 @@ query string, so each can be logged and shown as it is.
     SwiftProviderError
     ├── ConfigError                what the administrator wrote cannot be right
     ├── FileChangedError           a local file changed while it was read
+    ├── ConsumerStoppedError       the reader of a download went away
     ├── AuthError                  no token: Keystone refused, or the catalogue lacks Swift
     │   └── AuthUnavailableError     Keystone did not answer, or asked to wait  (temporary)
     └── SwiftError                 an operation on a container or an object failed
@@ -20,9 +21,10 @@ query string, so each can be logged and shown as it is.
         │   ├── ObjectChangedError     412 or another ETag: replaced meanwhile
         │   └── ObjectTooLargeError    413
         ├── InsufficientStorageError 507, or a quota
+        ├── UntrustedServerError     no TLS was agreed: mostly a certificate
         └── TemporaryError           another try may help
             ├── ServerBusyError        408, 429, 498, 499, 5xx
-            ├── ConnectionFailedError  refused, lost, no name, TLS
+            ├── ConnectionFailedError  refused, lost, or no such host
             ├── TimedOutError          a time limit of ours
             └── DamagedError           length or checksum is wrong
 """
@@ -46,6 +48,10 @@ class ConfigError(SwiftProviderError):
 
 class FileChangedError(SwiftProviderError):
     """A local file grew, shrank or was replaced while it was being read."""
+
+
+class ConsumerStoppedError(SwiftProviderError):
+    """The consumer of a download asked it to stop, mostly because its client hung up."""
 
 
 class AuthError(SwiftProviderError):
@@ -143,6 +149,10 @@ class InsufficientStorageError(SwiftError):
     """The cluster is full, or a quota is used up."""
 
 
+class UntrustedServerError(SwiftError):
+    """No TLS connection: the certificate is not trusted, or the port speaks no TLS."""
+
+
 class TemporaryError(SwiftError):
     """Another try may help; raised once the tries that were allowed are used up."""
 
@@ -154,7 +164,7 @@ class ServerBusyError(TemporaryError):
 
 
 class ConnectionFailedError(TemporaryError):
-    """The connection was refused, lost or never made, or no TLS was agreed."""
+    """The connection was refused, lost or never made."""
 
 
 class TimedOutError(TemporaryError):

@@ -1,11 +1,26 @@
-"""What every test needs: coroutine tests run on the Twisted reactor."""
+"""What every test needs: the Twisted reactor, the real services, and a look at what is left.
+
+A test fails that leaves a timer on the reactor or a failure that nobody
+handled. In CI (``CI=true``) a skipped test fails as well.
+"""
 
 from __future__ import annotations
 
+import gc
 import inspect
+import os
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+
+pytest_plugins = ["tests.servers.fixtures"]
+
+#: What is being closed when a test ends may take this long.
+GRACE_SECONDS = 0.5
+GRACE_STEP_SECONDS = 0.01
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -15,3 +30,65 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         function = getattr(item, "obj", None)
         if inspect.iscoroutinefunction(function):
             item.obj = pytest_twisted.ensureDeferred(function)  # type: ignore[attr-defined]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the collection after each test need not look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _skip_fails_in_ci((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _skip_fails_in_ci((yield))
+
+
+def _skip_fails_in_ci(report: Any) -> Any:
+    # An expected failure is reported as skipped, too.
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("CI") == "true":
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which counts as a failure in CI: {report.longrepr[2]}"
+    return report
+
+
+@pytest.fixture
+def unhandled_failures() -> Iterator[list[LogEvent]]:
+    """Critical failures logged so far; a test that means one looks at it and clears the list."""
+    events: list[LogEvent] = []
+
+    def observe(event: LogEvent) -> None:
+        if "log_failure" in event and event.get("log_level") == LogLevel.critical:
+            events.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    yield events
+    globalLogPublisher.removeObserver(observe)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(unhandled_failures: list[LogEvent]) -> Iterator[None]:
+    from twisted.internet import reactor  # pytest-twisted chooses it
+
+    before = set(reactor.getDelayedCalls())
+    yield
+    deadline = reactor.seconds() + GRACE_SECONDS
+    while set(reactor.getDelayedCalls()) - before and reactor.seconds() < deadline:
+        _turn_reactor(reactor)
+    timers = set(reactor.getDelayedCalls()) - before
+    for timer in timers:
+        timer.cancel()
+    assert not timers, f"the test left timers on the reactor: {timers}"
+    gc.collect()  # an unhandled failure is logged once its Deferred is gone
+    texts = [formatEvent(e) + "\n" + e["log_failure"].getTraceback() for e in unhandled_failures]
+    assert not texts, "the test left failures that nobody handled:\n" + "\n".join(texts)
+
+
+def _turn_reactor(reactor: Any) -> None:
+    from twisted.internet.task import deferLater
+
+    pytest_twisted.blockon(deferLater(reactor, GRACE_STEP_SECONDS, lambda: None))

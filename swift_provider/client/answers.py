@@ -1,0 +1,197 @@
+"""Reading Swift's answers: statuses into errors, headers into facts.
+
+Written for OpenStack Swift and for Ceph RGW's Swift API, which differ in
+quotes around ETags, in bodies of errors and in which headers they send.
+See the "Object Storage API" of OpenStack, section "Objects".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from time import time
+
+from twisted.web.http_headers import Headers
+
+from swift_provider.client.exchange import Target
+from swift_provider.errors import (
+    AccessDeniedError,
+    DamagedError,
+    InsufficientStorageError,
+    ObjectChangedError,
+    ObjectExistsError,
+    ObjectTooLargeError,
+    RequestRefusedError,
+    ServerBusyError,
+    SwiftError,
+)
+
+#: How much of an error's body is read, and how much of that is shown.
+ERROR_BODY_BYTES = 4096
+_SHOWN_CHARACTERS = 160
+
+#: Metadata that this client sets on a manifest, so that the manifest's ETag can
+#: be computed again from a local file or from the bytes of a download.
+SEGMENT_SIZE_HEADER = b"X-Object-Meta-Segment-Size"
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+#: 498 is what Swift's ratelimit middleware answers when it will not wait any
+#: longer; 499 is its "client disconnect", here a sign of broken framing.
+_BUSY = frozenset({408, 429, 498, 499})
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What Swift's headers tell about an object.
+
+    :ivar size: bytes; ``None`` if Swift does not tell (a very long dynamic large object).
+    :ivar etag: without quotes, in lower case; ``""`` if there is none. The MD5 of the
+        content only if :attr:`is_plain`.
+    :ivar segment_size: bytes of each segment but the last, where this client uploaded it.
+    """
+
+    name: str
+    size: int | None
+    etag: str
+    content_type: str
+    last_modified: str
+    static_large: bool = False
+    dynamic_large: bool = False
+    segment_size: int | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """One object, not a manifest of segments, and its ETag is its MD5."""
+        large = self.static_large or self.dynamic_large
+        return not large and _MD5.fullmatch(self.etag) is not None
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    """A row of a container's listing: a hint, never a proof.
+
+    :ivar etag: the listing's ``hash``; of a large object it is not the content's.
+    :ivar last_modified: ISO 8601, UTC, as Swift writes it.
+    """
+
+    name: str
+    size: int
+    etag: str
+    last_modified: str
+
+
+def header(headers: Headers, name: bytes) -> str:
+    """A header's first value; ``""`` if it is not there."""
+    values = headers.getRawHeaders(name)
+    return values[0].decode("latin-1") if values else ""
+
+
+def normal_etag(etag: str) -> str:
+    """An ETag without quotes and ``W/``, in lower case."""
+    return etag.strip().removeprefix("W/").strip('"').lower()
+
+
+def object_info(name: str, headers: Headers, size: int | None = None) -> ObjectInfo:
+    """The facts in the headers of a GET, HEAD or PUT.
+
+    :param size: bytes, where ``Content-Length`` is not among the headers (Twisted keeps
+        it back unless the request was a HEAD) or says something else (a PUT).
+    """
+    if size is None:
+        length = header(headers, b"Content-Length")
+        size = int(length) if length.isdigit() else None
+    segment_size = header(headers, SEGMENT_SIZE_HEADER)
+    return ObjectInfo(
+        name=name,
+        size=size,
+        etag=normal_etag(header(headers, b"ETag")),
+        content_type=header(headers, b"Content-Type"),
+        last_modified=header(headers, b"Last-Modified"),
+        static_large=header(headers, b"X-Static-Large-Object").lower() == "true",
+        dynamic_large=bool(header(headers, b"X-Object-Manifest")),
+        segment_size=int(segment_size) if segment_size.isdigit() else None,
+    )
+
+
+def transaction_id(headers: Headers) -> str | None:
+    """The id under which the cluster's operators find this request in their logs."""
+    found = header(headers, b"X-Trans-Id") or header(headers, b"X-Openstack-Request-Id")
+    return found[:100] or None
+
+
+def retry_after(headers: Headers) -> float | None:
+    """Seconds to wait, from ``Retry-After`` (RFC 9110 section 10.2.3); ``None`` if absent."""
+    value = header(headers, b"Retry-After").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time())
+    except (TypeError, ValueError):
+        return None
+
+
+def missing_container(body: bytes) -> bool | None:
+    """What a 404's body says is missing: ``True`` the container, ``False`` the
+    object, ``None`` if it does not say. Ceph RGW says, Swift does not.
+    """
+    if b"NoSuchBucket" in body:
+        return True
+    if b"NoSuchKey" in body:
+        return False
+    return None
+
+
+def error_for(target: Target, status: int, headers: Headers, body: bytes) -> SwiftError:
+    """The error that a status other than 2xx and 404 stands for."""
+    wait = retry_after(headers)
+    kind, reason = _meaning(target.operation, status, wait, body)
+    return target.error(
+        kind,
+        reason + _excerpt(body),
+        status=status,
+        transaction_id=transaction_id(headers),
+        retry_after=wait,
+    )
+
+
+def _meaning(
+    method: str, status: int, wait: float | None, body: bytes
+) -> tuple[type[SwiftError], str]:
+    if status in _BUSY or (status == 413 and wait is not None):
+        asks = "" if wait is None else f", and asks to wait {wait:g} seconds"
+        return ServerBusyError, f"Swift is busy or limits the rate{asks}"
+    if status == 507:
+        return InsufficientStorageError, "Swift has no space left"
+    if status >= 500:
+        return ServerBusyError, "Swift has a problem of its own"
+    if status == 401:
+        return AccessDeniedError, (
+            "Swift refuses a token that was issued for it just now: look at the roles of this "
+            "user in this project, and at the gateway's own link to Keystone"
+        )
+    if status == 403:
+        return AccessDeniedError, (
+            "access denied: this user needs a role, or a read and write ACL, on the container"
+        )
+    if status == 412:
+        if method == "PUT":
+            return ObjectExistsError, "the object exists already"
+        return ObjectChangedError, "the object was replaced meanwhile"
+    if status == 413 and b"quota" in body.lower():
+        return InsufficientStorageError, "the quota is used up"
+    if status == 413 or b"EntityTooLarge" in body:
+        return ObjectTooLargeError, "larger than this cluster takes in one object"
+    if status == 422:
+        return DamagedError, "what Swift received is not what was sent"
+    if 300 <= status < 400:
+        return RequestRefusedError, "Swift redirects, which is not followed: check the URL"
+    return RequestRefusedError, "Swift refuses the request"
+
+
+def _excerpt(body: bytes) -> str:
+    text = re.sub(r"<[^>]*>", " ", body.decode("utf-8", "replace"))
+    text = " ".join(text.split())
+    text = "".join(character for character in text if character.isprintable())
+    return f": {text[:_SHOWN_CHARACTERS]}" if text else ""

@@ -1,0 +1,286 @@
+"""One sign-in, start to end: token, lifetime, and where Swift is.
+
+Blocking, for a thread: keystoneauth1 works with requests. Everything that can
+go wrong becomes one of this project's errors here. Nothing is sent to Swift.
+Catalogue and token: https://docs.openstack.org/api-ref/identity/v3/
+"""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import os
+import time
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+from keystoneauth1 import exceptions, noauth, session
+from keystoneauth1.access.service_catalog import ServiceCatalog
+from keystoneauth1.identity.base import BaseIdentityPlugin
+
+from swift_provider._version import __version__
+from swift_provider.client import plugins
+from swift_provider.client.clouds import Cloud
+from swift_provider.errors import AuthError, AuthUnavailableError, ConfigError
+
+_SHOWN_CHARACTERS = 400
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a sign-in gave. ``lifetime`` is in seconds, ``None`` if it does not end."""
+
+    headers: Mapping[bytes, bytes] = field(repr=False)
+    storage_url: str
+    lifetime: float | None
+
+
+class Keystone:
+    """Signs in to one cloud. Not for two threads at once.
+
+    :param connect_timeout: seconds for each connection.
+    :param response_timeout: seconds of silence that are allowed in an answer.
+    :raises ConfigError: if the cloud's options do not suit its sign-in method.
+    """
+
+    def __init__(self, cloud: Cloud, connect_timeout: float, response_timeout: float) -> None:
+        self._cloud = cloud
+        self._timeout = (connect_timeout, response_timeout)
+        self._plugin = plugins.load_plugin(cloud.auth_type, cloud.auth_options, cloud.title)
+        self._secrets = plugins.secrets(cloud.auth_type, cloud.auth_options)
+        # When to sign in again is decided by the caller. keystoneauth1 would do
+        # so by itself, several times over for a short token or a wrong clock.
+        self._plugin.reauthenticate = False
+        url = urllib.parse.urlsplit(str(cloud.auth_options.get("auth_url") or ""))
+        if url.password:
+            self._secrets.append(url.password)
+        host = url.netloc.rpartition("@")[2]
+        self.auth_url = url._replace(netloc=host, query="", fragment="").geturl()
+
+    def sign_in(self) -> Grant:
+        """Get a new token, whether or not an older one is still good.
+
+        :raises AuthUnavailableError: if Keystone cannot be reached, has a fault
+            of its own, or asks to slow down.
+        :raises AuthError: if it refuses, or knows no such endpoint of Swift.
+        :raises ConfigError: if a TLS file is missing, or an endpoint is not given.
+        """
+        _check_files(self._cloud)
+        try:
+            with requests.Session() as http:
+                return self._granted(self._session(http))
+        except (AuthError, ConfigError):
+            raise
+        except Exception as error:
+            # Not chained: requests quotes a header that it cannot send, and
+            # that may be the password.
+            problem = self._explained(error)
+        raise problem
+
+    def _session(self, http: requests.Session) -> session.Session:
+        return _QuietSession(
+            auth=self._plugin,
+            session=http,
+            verify=self._cloud.verify,
+            cert=self._cloud.cert,
+            app_name="synapse-swift-storage-provider",
+            app_version=__version__,
+            time_limits=self._timeout,
+        )
+
+    def _granted(self, keystone: session.Session) -> Grant:
+        self._plugin.invalidate()
+        # The plugin that signs in with nothing claims to have a token.
+        nothing = isinstance(self._plugin, noauth.NoAuth)
+        headers = {} if nothing else self._plugin.get_headers(keystone)
+        if headers is None:
+            raise AuthError(
+                f"{self._cloud.title}: auth_type '{self._cloud.auth_type}' gave no token"
+            )
+        lifetime = None
+        if isinstance(self._plugin, BaseIdentityPlugin):
+            lifetime = _lifetime(self._plugin.get_access(keystone))
+        return Grant(
+            headers={
+                name.encode("ascii"): value.encode("ascii") for name, value in headers.items()
+            },
+            storage_url=self._storage_url(keystone),
+            lifetime=lifetime,
+        )
+
+    def _storage_url(self, keystone: session.Session) -> str:
+        cloud = self._cloud
+        if cloud.storage_url is not None:
+            return cloud.storage_url
+        catalog = None
+        if isinstance(self._plugin, BaseIdentityPlugin):
+            catalog = self._plugin.get_access(keystone).service_catalog
+        if isinstance(catalog, ServiceCatalog):
+            return find_endpoint(catalog, cloud)
+        # Swift's own v1 sign-in names one URL and no region; other plugins are told theirs.
+        url = self._plugin.get_endpoint(
+            keystone, service_type=cloud.service_type, interface=cloud.interface
+        )
+        if not url:
+            raise ConfigError(
+                f"{cloud.title}: auth_type '{cloud.auth_type}' has no catalogue; "
+                "set storage_url, or auth.endpoint"
+            )
+        return str(url).rstrip("/")
+
+    def _explained(self, error: Exception) -> Exception:
+        # Discovery of Keystone's versions wraps the failure that made it fail.
+        cause: BaseException = error
+        while isinstance(cause, exceptions.DiscoveryFailure) and cause.__context__ is not None:
+            cause = cause.__context__
+        place = f"Keystone at {self.auth_url}" if self.auth_url else "the sign-in server"
+        if isinstance(cause, exceptions.HttpError):
+            return self._explained_status(cause, place)
+        if isinstance(cause, exceptions.SSLError):
+            return AuthUnavailableError(
+                f"no TLS with {place}: {self._told(cause)} (for a private CA, set cacert)"
+            )
+        if isinstance(cause, exceptions.ConnectionError):
+            return AuthUnavailableError(f"{place} cannot be reached: {self._told(cause)}")
+        if isinstance(cause, exceptions.EmptyCatalog):
+            return AuthError(_NO_CATALOGUE.format(self._cloud.title))
+        if isinstance(cause, exceptions.ClientException):
+            return AuthError(f"cannot sign in at {place}: {self._told(cause)}{self._hint()}")
+        return AuthError(f"cannot sign in at {place}: {type(cause).__name__}{self._hint()}")
+
+    def _explained_status(self, error: exceptions.HttpError, place: str) -> AuthError:
+        status = error.http_status
+        if status in (408, 429) or status >= 500:
+            return AuthUnavailableError(
+                f"{place} has a problem: {self._told(error)}", retry_after=_retry_after(error)
+            )
+        if status in (401, 403):
+            return AuthError(
+                f"{place} refuses {self._cloud.title}: {self._told(error)}{self._hint()}"
+            )
+        if status == 404:
+            return AuthError(f"there is no Keystone at {self.auth_url}: check auth_url")
+        return AuthError(
+            f"{place} cannot use {self._cloud.title}: {self._told(error)}{self._hint()}"
+        )
+
+    def _hint(self) -> str:
+        missing = plugins.missing_domains(self._cloud.auth_type, self._cloud.auth_options)
+        if not missing:
+            return ""
+        return f"; {' and '.join(missing)} is not set (often 'Default')"
+
+    def _told(self, error: BaseException) -> str:
+        """What the other side said, in one short line and without our secrets."""
+        text = " ".join(str(error).split())
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        if len(text) > _SHOWN_CHARACTERS:
+            text = text[:_SHOWN_CHARACTERS] + "…"
+        return text
+
+
+class _QuietSession(session.Session):
+    """Keeps requests and answers out of the log: some plugins' carry a token.
+
+    :param time_limits: seconds to connect, and seconds of silence.
+    """
+
+    def __init__(self, *, time_limits: tuple[float, float], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._time_limits = time_limits
+
+    def request(self, *arguments: Any, **options: Any) -> requests.Response:
+        options["log"] = False
+        options.setdefault("timeout", self._time_limits)
+        return super().request(*arguments, **options)
+
+
+_NO_CATALOGUE = (
+    "the token for {} comes without a catalogue: set auth.project_name or auth.project_id, "
+    "or give Swift's URL as storage_url"
+)
+
+
+def find_endpoint(catalog: ServiceCatalog, cloud: Cloud) -> str:
+    """Swift's URL, as the catalogue has it, without a slash at its end.
+
+    :raises AuthError: if there is none, or several regions and none is chosen.
+    """
+    if not catalog.catalog:
+        raise AuthError(_NO_CATALOGUE.format(cloud.title))
+    wanted = {"service_type": cloud.service_type, "service_name": cloud.service_name}
+    interface = list(cloud.interface) if isinstance(cloud.interface, tuple) else cloud.interface
+    everywhere = catalog.get_endpoint_data_list(interface=interface, **wanted)
+    regions = sorted({str(endpoint.region_name) for endpoint in everywhere})
+    found = catalog.get_endpoint_data_list(
+        interface=interface, region_name=cloud.region_name, **wanted
+    )
+    if not found:
+        raise AuthError(_not_found(catalog, cloud, regions))
+    urls = [str(endpoint.url).rstrip("/") for endpoint in found]
+    if cloud.region_name is None and len(regions) > 1 and len(set(urls)) > 1:
+        raise AuthError(
+            f"{cloud.title} has Swift in several regions: set region_name to one of "
+            f"{', '.join(regions)}"
+        )
+    return urls[0]
+
+
+def _not_found(catalog: ServiceCatalog, cloud: Cloud, regions: list[str]) -> str:
+    shown = cloud.interface if isinstance(cloud.interface, str) else ", ".join(cloud.interface)
+    if regions:
+        return (
+            f"{cloud.title} has no Swift in the region '{cloud.region_name}' (interface {shown}): "
+            f"set region_name to one of {', '.join(regions)}"
+        )
+    others = catalog.get_endpoint_data_list(
+        service_type=cloud.service_type, service_name=cloud.service_name, interface=None
+    )
+    if others:
+        interfaces = sorted({str(endpoint.interface) for endpoint in others})
+        return (
+            f"{cloud.title} has no Swift with the interface {shown}: "
+            f"set interface to one of {', '.join(interfaces)}"
+        )
+    return (
+        f"the catalogue of {cloud.title} has no service of type {cloud.service_type}: "
+        "is Swift part of this project's cloud? If so, give its URL as storage_url"
+    )
+
+
+def _lifetime(access: Any) -> float | None:
+    """Seconds that the token lives, by Keystone's clock alone: ours may be wrong."""
+    if access.expires is None:
+        return None
+    issued = access.issued or datetime.datetime.now(datetime.timezone.utc)
+    return float((access.expires - issued).total_seconds())
+
+
+def _retry_after(error: exceptions.HttpError) -> float | None:
+    """Seconds that the server asks to wait; it may give a number or a date (RFC 9110, 10.2.3)."""
+    value = error.response.headers.get("Retry-After") if error.response is not None else None
+    if not value:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def _check_files(cloud: Cloud) -> None:
+    """requests' own words for a missing file do not say which setting is meant."""
+    if isinstance(cloud.verify, str) and not os.path.exists(cloud.verify):
+        raise ConfigError(
+            f"{cloud.title}: there is no CA file '{cloud.verify}' (cacert); to switch the check "
+            "off, write 'verify: false' without quotes, or set OS_INSECURE=true"
+        )
+    paths = (cloud.cert,) if isinstance(cloud.cert, str) else cloud.cert or ()
+    for path in paths:
+        if not os.path.exists(path):
+            raise ConfigError(f"{cloud.title}: there is no file '{path}' (cert, key)")

@@ -1,0 +1,179 @@
+"""keystoneauth1's sign-in methods: which there are, and what each wants to be told.
+
+Turns ``auth_type`` and the options of a cloud into a keystoneauth1 plugin, or
+into an error that names the option. The plugins are described in
+https://docs.openstack.org/keystoneauth/latest/authentication-plugins.html
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from keystoneauth1 import exceptions, loading
+
+from swift_provider.errors import ConfigError
+
+#: A server has nobody who could look at a web page.
+_NEED_BROWSER = {"v3websso", "v3oidcauthcode", "v3oidcdeviceauthz"}
+
+_USER_AND_PASSWORD = (("username", "user_id"), ("password",))
+
+# What the plugins leave to Keystone to complain about; any name of each group will do.
+_REQUIRED: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "password": _USER_AND_PASSWORD,
+    "v2password": _USER_AND_PASSWORD,
+    "v3password": _USER_AND_PASSWORD,
+    "token": (("token",),),
+    "v2token": (("token",),),
+    "v3token": (("token",),),
+    "admin_token": (("token",),),
+    "http_basic": (("username",), ("password",)),
+    "v3applicationcredential": (
+        ("application_credential_id", "application_credential_name"),
+        ("application_credential_secret",),
+    ),
+}
+
+
+def method_name(auth_type: object) -> str:
+    """keystoneauth1's name for what people write as ``auth_type``."""
+    if auth_type in (None, "", "None", "noauth"):
+        return "none"
+    # Not a plugin's name, but widely used for this one.
+    return "admin_token" if auth_type == "token_endpoint" else str(auth_type)
+
+
+def choose_options(auth_type: str, cloud: dict[str, Any]) -> dict[str, Any]:
+    """The plugin's options: ``auth``, with what stands beside it under an option's name.
+
+    :param cloud: normalized; options that are used are taken out of it, so
+        that no secret is left for anything else to show.
+    :raises ConfigError: if there is no such plugin.
+    """
+    auth = dict(cloud["auth"])
+    for option in _options(auth_type, cloud):
+        names = [item.name.replace("-", "_") for item in (option, *option.deprecated)]
+        value = _first(auth, names) or _first(cloud, names)
+        for name in names:
+            auth.pop(name, None)
+            cloud.pop(name, None)
+        if value:
+            auth[option.dest] = value
+    return auth
+
+
+def load_plugin(auth_type: str, options: Mapping[str, Any], where: str) -> Any:
+    """Make the plugin. Touches no network.
+
+    :param where: whose options these are, for error messages.
+    :raises ConfigError: if an option is missing or unknown.
+    """
+    loader = _loader(auth_type)
+    _check_required(auth_type, options, where)
+    _check_domains(auth_type, options, where)
+    try:
+        return loader.load_from_options(**options)
+    except exceptions.MissingRequiredOptions as error:
+        names = ", ".join(f"auth.{option.dest}" for option in error.options)
+        raise ConfigError(f"{where}: auth_type '{auth_type}' needs {names}") from None
+    except exceptions.OptionError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    except TypeError:
+        raise ConfigError(_unknown_option(auth_type, options, where)) from None
+    except ImportError as error:
+        raise ConfigError(
+            f"{where}: auth_type '{auth_type}' needs the Python package '{error.name}', "
+            "which is not installed"
+        ) from None
+
+
+def missing_domains(auth_type: str, options: Mapping[str, Any]) -> list[str]:
+    """The domain options that names in ``options`` need, and that are not there.
+
+    User and project names are unique within a domain only; ids need no domain.
+    """
+    known = {option.dest for option in _options(auth_type, options)}
+    missing = []
+    for name, owner in (("username", "user"), ("project_name", "project")):
+        domains = [f"{owner}_domain_id", f"{owner}_domain_name"]
+        given = any(map(options.get, [*domains, "default_domain_id", "default_domain_name"]))
+        if options.get(name) and known.issuperset(domains) and not given:
+            missing.append(f"auth.{owner}_domain_name")
+    return missing
+
+
+def secrets(auth_type: str, options: Mapping[str, Any]) -> list[str]:
+    """The values that no message may contain; long ones first."""
+    marked = {option.dest for option in _options(auth_type, options) if option.secret}
+    values = {str(options[name]) for name in marked if options.get(name)}
+    return sorted(values, key=len, reverse=True)
+
+
+def _check_required(auth_type: str, options: Mapping[str, Any], where: str) -> None:
+    for group in _REQUIRED.get(auth_type, ()):
+        if not any(options.get(name) for name in group):
+            names = " or ".join(f"auth.{name}" for name in group)
+            raise ConfigError(f"{where}: auth_type '{auth_type}' needs {names}")
+
+
+def _check_domains(auth_type: str, options: Mapping[str, Any], where: str) -> None:
+    # The plain names try Keystone's v2 API as well, which has no domains.
+    missing = missing_domains(auth_type, options) if auth_type.startswith("v3") else []
+    if missing:
+        raise ConfigError(
+            f"{where}: {' and '.join(missing)} is missing (often 'Default'): "
+            "names are unique within a domain only"
+        )
+
+
+def _unknown_option(auth_type: str, options: Mapping[str, Any], where: str) -> str:
+    known = [option.dest for option in _options(auth_type, options)]
+    unknown = [name for name in options if name not in known]
+    near = difflib.get_close_matches(unknown[0], known, n=1) if unknown else []
+    hint = f"; did you mean auth.{near[0]}?" if near else f"; it has {', '.join(known)}"
+    names = ", ".join(f"auth.{name}" for name in unknown)
+    return f"{where}: {names} is not an option of auth_type '{auth_type}'{hint}"
+
+
+def _options(auth_type: str, cloud: Mapping[str, Any]) -> list[Any]:
+    options = list(_loader(auth_type).get_options())
+    if auth_type == "v3multifactor":
+        for method in cloud.get("auth_methods") or ():
+            options += loading.get_plugin_options(method)
+    return options
+
+
+def _first(values: Mapping[str, Any], names: list[str]) -> Any:
+    return next((values[name] for name in names if name in values), None)
+
+
+def _loader(auth_type: str) -> Any:
+    if auth_type in _NEED_BROWSER:
+        raise ConfigError(
+            f"auth_type '{auth_type}' needs a person at a browser; "
+            "make an application credential and use v3applicationcredential"
+        )
+    try:
+        loader: Any = loading.get_plugin_loader(auth_type)
+    except exceptions.NoMatchingPlugin:
+        raise ConfigError(_unknown_method(auth_type)) from None
+    if not loader.available:
+        raise ConfigError(
+            f"auth_type '{auth_type}' needs Python packages that are not installed: "
+            "see 'extras' of keystoneauth1"
+        )
+    return loader
+
+
+def _unknown_method(auth_type: str) -> str:
+    if auth_type == "v1password":
+        return (
+            "auth_type 'v1password' comes with python-swiftclient, which is not installed: "
+            "pip install 'synapse-swift-storage-provider[v1password]'"
+        )
+    known = sorted(set(loading.get_available_plugin_names()) - _NEED_BROWSER)
+    near = difflib.get_close_matches(auth_type, known, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
+    return f"there is no auth_type '{auth_type}'; {hint}"

@@ -1,0 +1,83 @@
+"""How many exchanges with Swift may be under way at once, and who goes first.
+
+One :class:`twisted.internet.defer.DeferredSemaphore` of ``threadpool_size``
+bounds all exchanges. Uploads pass a second, smaller one before it, so that a
+few slots are always left to readers: a picture that a user waits for does not
+queue behind five hundred uploads. In the script, where nobody waits, uploads
+may take every slot.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from twisted.internet.defer import DeferredSemaphore
+
+from swift_provider.client.observer import Observer
+
+
+class Lane(Enum):
+    """Who asks for a slot."""
+
+    #: Somebody waits for the answer: downloads, and questions about objects.
+    READ = "read"
+    #: Uploads.
+    WRITE = "write"
+
+
+class Lease:
+    """One slot, held by one exchange. :meth:`release` may be called again, to no effect."""
+
+    def __init__(self, slots: Slots, lane: Lane) -> None:
+        self._slots: Slots | None = slots
+        self._lane = lane
+
+    def release(self) -> None:
+        """Give the slot back."""
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots._release(self._lane)
+
+
+class Slots:
+    """The slots of one client.
+
+    :param size: most exchanges at once (``threadpool_size``).
+    :param kept_for_reads: how many of them uploads may never take; at least one
+        is always left to uploads.
+    """
+
+    def __init__(self, size: int, kept_for_reads: int, observer: Observer) -> None:
+        self.size = size
+        self._all = DeferredSemaphore(size)
+        self._writes = DeferredSemaphore(max(1, size - kept_for_reads))
+        self._observer = observer
+        self.waiting = 0
+
+    @property
+    def in_flight(self) -> int:
+        """How many slots are taken."""
+        return self.size - self._all.tokens
+
+    async def acquire(self, lane: Lane) -> Lease:
+        """Wait for a slot. Cancelling the wait leaves nothing behind."""
+        self.waiting += 1
+        try:
+            if lane is Lane.WRITE:
+                await self._writes.acquire()
+            try:
+                await self._all.acquire()
+            except BaseException:
+                if lane is Lane.WRITE:
+                    self._writes.release()
+                raise
+        finally:
+            self.waiting -= 1
+        self._observer.slots_changed(self.in_flight, self.waiting)
+        return Lease(self, lane)
+
+    def _release(self, lane: Lane) -> None:
+        self._all.release()
+        if lane is Lane.WRITE:
+            self._writes.release()
+        self._observer.slots_changed(self.in_flight, self.waiting)

@@ -1,0 +1,116 @@
+"""Whom to trust over https, and what to show: the TLS side of a connection.
+
+Follows what ``requests``, and so keystoneauth1, does for Keystone: the bundle
+named by ``cacert``, else by ``REQUESTS_CA_BUNDLE`` or ``CURL_CA_BUNDLE``, else
+that of the ``certifi`` package; verification off only where ``verify`` is false.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import requests.utils
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.ssl import (
+    Certificate,
+    CertificateOptions,
+    PrivateCertificate,
+    optionsForClientTLS,
+    trustRootFromCertificates,
+)
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.web.iweb import IPolicyForHTTPS
+from zope.interface import implementer
+
+from swift_provider.errors import ConfigError
+
+_PEM_CERTIFICATE = re.compile(
+    rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL
+)
+
+
+@implementer(IPolicyForHTTPS)
+class TlsPolicy:
+    """Makes the TLS side of connections to any host.
+
+    :param verify: ``True`` for the usual authorities, the path of a PEM file (or
+        of a folder of them) for others, ``False`` to trust anybody.
+    :param cert: path of a PEM file with the client's certificate, or a pair of
+        paths, certificate and key; ``None`` to show none.
+    :raises ConfigError: if a file cannot be read or holds no certificate.
+    """
+
+    def __init__(self, verify: bool | str, cert: str | tuple[str, str] | None) -> None:
+        self._client_certificate = _client_certificate(cert)
+        self._unverified: CertificateOptions | None = None
+        if verify is False:
+            own = self._client_certificate
+            self._unverified = own.options() if own is not None else CertificateOptions()
+            return
+        bundle = verify if isinstance(verify, str) else _usual_bundle()
+        self._trust_root = trustRootFromCertificates(list(_authorities(Path(bundle))))
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
+        """:returns: what sets up TLS with this host."""
+        name = hostname.decode("ascii")
+        if self._unverified is not None:
+            return _TrustAnybody(self._unverified, hostname)
+        creator: IOpenSSLClientConnectionCreator = optionsForClientTLS(
+            name, trustRoot=self._trust_root, clientCertificate=self._client_certificate
+        )
+        return creator
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _TrustAnybody:
+    def __init__(self, options: CertificateOptions, hostname: bytes) -> None:
+        self._context = options.getContext()
+        self._hostname = hostname
+
+    def clientConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """:returns: a connection that names the host but checks nothing."""
+        connection = SSL.Connection(self._context, None)
+        connection.set_tlsext_host_name(self._hostname)
+        return connection
+
+
+def _usual_bundle() -> str:
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if os.environ.get(variable):
+            return os.environ[variable]
+    return requests.utils.DEFAULT_CA_BUNDLE_PATH
+
+
+def _authorities(bundle: Path) -> Iterator[Certificate]:
+    found = False
+    for file in sorted(bundle.iterdir()) if bundle.is_dir() else [bundle]:
+        for pem in _PEM_CERTIFICATE.findall(_read(file, "cacert") if file.is_file() else b""):
+            found = True
+            yield Certificate.loadPEM(pem)
+    if not found:
+        raise ConfigError(f"cacert: no certificate found in {bundle}")
+
+
+def _client_certificate(cert: str | tuple[str, str] | None) -> PrivateCertificate | None:
+    if cert is None:
+        return None
+    paths = (cert,) if isinstance(cert, str) else cert
+    pem = b"\n".join(_read(Path(path), "cert") for path in paths)
+    try:
+        certificate: PrivateCertificate = PrivateCertificate.loadPEM(pem)
+        return certificate
+    except (SSL.Error, ValueError) as error:
+        raise ConfigError(
+            f"cert: {' and '.join(paths)} must hold a PEM certificate and its unencrypted key"
+        ) from error
+
+
+def _read(file: Path, option: str) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{option}: cannot read {file}: {error.strerror}") from error
