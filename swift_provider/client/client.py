@@ -116,7 +116,7 @@ class SwiftClient:
             connections=size,
             read_bytes=READ_BYTES_SHARED if shares_reactor else READ_BYTES_ALONE,
         )
-        slots = Slots(size, size // 4 if shares_reactor else 0, observer)
+        slots = Slots(size, size // 4 if shares_reactor else 0, reactor, observer)
         authenticator = Authenticator(
             reactor,
             cloud,

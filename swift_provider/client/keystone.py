@@ -2,7 +2,7 @@
 
 Blocking, for a thread: keystoneauth1 works with requests. Everything that can
 go wrong becomes one of this project's errors here. Nothing is sent to Swift.
-Catalogue and token: https://docs.openstack.org/api-ref/identity/v3/
+The token's form: https://docs.openstack.org/api-ref/identity/v3/
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import datetime
 import email.utils
 import os
 import time
-import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +21,7 @@ from keystoneauth1.access.service_catalog import ServiceCatalog
 from keystoneauth1.identity.base import BaseIdentityPlugin
 
 from swift_provider._version import __version__
-from swift_provider.client import plugins
+from swift_provider.client import catalogue, plugins
 from swift_provider.client.clouds import Cloud
 from swift_provider.errors import AuthError, AuthUnavailableError, ConfigError
 
@@ -54,11 +53,7 @@ class Keystone:
         # When to sign in again is decided by the caller. keystoneauth1 would do
         # so by itself, several times over for a short token or a wrong clock.
         self._plugin.reauthenticate = False
-        url = urllib.parse.urlsplit(str(cloud.auth_options.get("auth_url") or ""))
-        if url.password:
-            self._secrets.append(url.password)
-        host = url.netloc.rpartition("@")[2]
-        self.auth_url = url._replace(netloc=host, query="", fragment="").geturl()
+        self.auth_url = str(cloud.auth_options.get("auth_url") or "")
 
     def sign_in(self) -> Grant:
         """Get a new token, whether or not an older one is still good.
@@ -119,7 +114,7 @@ class Keystone:
         if isinstance(self._plugin, BaseIdentityPlugin):
             catalog = self._plugin.get_access(keystone).service_catalog
         if isinstance(catalog, ServiceCatalog):
-            return find_endpoint(catalog, cloud)
+            return catalogue.find_endpoint(catalog, cloud)
         # Swift's own v1 sign-in names one URL and no region; other plugins are told theirs.
         url = self._plugin.get_endpoint(
             keystone, service_type=cloud.service_type, interface=cloud.interface
@@ -143,10 +138,15 @@ class Keystone:
             return AuthUnavailableError(
                 f"no TLS with {place}: {self._told(cause)} (for a private CA, set cacert)"
             )
+        if isinstance(cause, exceptions.UnknownConnectionError):
+            # Its text may quote a header, in a form that is not that of the secret.
+            said = f"{type(cause.original).__name__} at {place}{self._hint()}"
+            wrong = isinstance(cause.original, ValueError)
+            return AuthError(said) if wrong else AuthUnavailableError(said)
         if isinstance(cause, exceptions.ConnectionError):
             return AuthUnavailableError(f"{place} cannot be reached: {self._told(cause)}")
         if isinstance(cause, exceptions.EmptyCatalog):
-            return AuthError(_NO_CATALOGUE.format(self._cloud.title))
+            return AuthError(catalogue.NO_CATALOGUE.format(self._cloud.title))
         if isinstance(cause, exceptions.ClientException):
             return AuthError(f"cannot sign in at {place}: {self._told(cause)}{self._hint()}")
         return AuthError(f"cannot sign in at {place}: {type(cause).__name__}{self._hint()}")
@@ -197,59 +197,6 @@ class _QuietSession(session.Session):
         options["log"] = False
         options.setdefault("timeout", self._time_limits)
         return super().request(*arguments, **options)
-
-
-_NO_CATALOGUE = (
-    "the token for {} comes without a catalogue: set auth.project_name or auth.project_id, "
-    "or give Swift's URL as storage_url"
-)
-
-
-def find_endpoint(catalog: ServiceCatalog, cloud: Cloud) -> str:
-    """Swift's URL, as the catalogue has it, without a slash at its end.
-
-    :raises AuthError: if there is none, or several regions and none is chosen.
-    """
-    if not catalog.catalog:
-        raise AuthError(_NO_CATALOGUE.format(cloud.title))
-    wanted = {"service_type": cloud.service_type, "service_name": cloud.service_name}
-    interface = list(cloud.interface) if isinstance(cloud.interface, tuple) else cloud.interface
-    everywhere = catalog.get_endpoint_data_list(interface=interface, **wanted)
-    regions = sorted({str(endpoint.region_name) for endpoint in everywhere})
-    found = catalog.get_endpoint_data_list(
-        interface=interface, region_name=cloud.region_name, **wanted
-    )
-    if not found:
-        raise AuthError(_not_found(catalog, cloud, regions))
-    urls = [str(endpoint.url).rstrip("/") for endpoint in found]
-    if cloud.region_name is None and len(regions) > 1 and len(set(urls)) > 1:
-        raise AuthError(
-            f"{cloud.title} has Swift in several regions: set region_name to one of "
-            f"{', '.join(regions)}"
-        )
-    return urls[0]
-
-
-def _not_found(catalog: ServiceCatalog, cloud: Cloud, regions: list[str]) -> str:
-    shown = cloud.interface if isinstance(cloud.interface, str) else ", ".join(cloud.interface)
-    if regions:
-        return (
-            f"{cloud.title} has no Swift in the region '{cloud.region_name}' (interface {shown}): "
-            f"set region_name to one of {', '.join(regions)}"
-        )
-    others = catalog.get_endpoint_data_list(
-        service_type=cloud.service_type, service_name=cloud.service_name, interface=None
-    )
-    if others:
-        interfaces = sorted({str(endpoint.interface) for endpoint in others})
-        return (
-            f"{cloud.title} has no Swift with the interface {shown}: "
-            f"set interface to one of {', '.join(interfaces)}"
-        )
-    return (
-        f"the catalogue of {cloud.title} has no service of type {cloud.service_type}: "
-        "is Swift part of this project's cloud? If so, give its URL as storage_url"
-    )
 
 
 def _lifetime(access: Any) -> float | None:

@@ -8,6 +8,7 @@ https://docs.openstack.org/keystoneauth/latest/authentication-plugins.html
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,6 +72,7 @@ def load_plugin(auth_type: str, options: Mapping[str, Any], where: str) -> Any:
     :raises ConfigError: if an option is missing or unknown.
     """
     loader = _loader(auth_type)
+    _check_url(options, where)
     _check_required(auth_type, options, where)
     _check_domains(auth_type, options, where)
     try:
@@ -105,10 +107,21 @@ def missing_domains(auth_type: str, options: Mapping[str, Any]) -> list[str]:
 
 
 def secrets(auth_type: str, options: Mapping[str, Any]) -> list[str]:
-    """The values that no message may contain; long ones first."""
+    """The texts that no message may contain, long ones first; also as quoted by Python or JSON.
+
+    Without the shortest, which would turn any message into stars.
+    """
     marked = {option.dest for option in _options(auth_type, options) if option.secret}
-    values = {str(options[name]) for name in marked if options.get(name)}
-    return sorted(values, key=len, reverse=True)
+    values = [str(options[name]) for name in marked if options.get(name)]
+    forms = {form for v in values for form in (v, repr(v)[1:-1], json.dumps(v)[1:-1])}
+    return sorted((form for form in forms if len(form) > 3), key=len, reverse=True)
+
+
+def _check_url(options: Mapping[str, Any], where: str) -> None:
+    # keystoneauth1 logs the URL as it is.
+    host = str(options.get("auth_url") or "").partition("://")[2].partition("/")[0]
+    if "@" in host:
+        raise ConfigError(f"{where}: auth.auth_url must not contain a user or a password")
 
 
 def _check_required(auth_type: str, options: Mapping[str, Any], where: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from enum import Enum
 
 from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
 
 from swift_provider.client.observer import Observer
 
@@ -45,10 +46,14 @@ class Slots:
     :param size: most exchanges at once (``threadpool_size``).
     :param kept_for_reads: how many of them uploads may never take; at least one
         is always left to uploads.
+    :param clock: the reactor, or a clock in its place.
     """
 
-    def __init__(self, size: int, kept_for_reads: int, observer: Observer) -> None:
+    def __init__(
+        self, size: int, kept_for_reads: int, clock: IReactorTime, observer: Observer
+    ) -> None:
         self.size = size
+        self._clock = clock
         self._all = DeferredSemaphore(size)
         self._writes = DeferredSemaphore(max(1, size - kept_for_reads))
         self._observer = observer
@@ -77,6 +82,14 @@ class Slots:
         return Lease(self, lane)
 
     def _release(self, lane: Lane) -> None:
+        if self.waiting:
+            # Not at once: whoever releases a slot must not find himself running
+            # the one who waited for it, in the middle of what he is doing.
+            self._clock.callLater(0, self._hand_over, lane)
+        else:
+            self._hand_over(lane)
+
+    def _hand_over(self, lane: Lane) -> None:
         self._all.release()
         if lane is Lane.WRITE:
             self._writes.release()
