@@ -193,9 +193,8 @@ class Authenticator:
         self._signing_in = False
         logger.debug("Signed in; Swift is at %s", grant.storage_url)
         self._observer.signed_in(None)
-        waiting = self._take_waiting()
-        while waiting:
-            waiting.pop(0).callback(authorization)
+        for waiter in self._take_waiting():
+            waiter.callback(authorization)
 
     def _failed(self, failure: Failure) -> None:
         error = failure.value
@@ -206,9 +205,8 @@ class Authenticator:
         self._signing_in = False
         logger.warning("Cannot sign in, next try in %.0f s: %s", seconds, error)
         self._observer.signed_in(error)
-        waiting = self._take_waiting()
-        while waiting:
-            waiting.pop(0).errback(_again(error, seconds))
+        for waiter in self._take_waiting():
+            waiter.errback(_again(error, seconds))
 
     def _next_pause(self, error: Exception) -> float:
         unavailable = isinstance(error, AuthUnavailableError)
@@ -228,8 +226,8 @@ class Authenticator:
     def _take_waiting(self) -> list[Deferred[Authorization]]:
         """Those who wait now; who asks again when woken waits for the next time.
 
-        Cancelling removes a waiter from the list that it was put in, so one who
-        is cancelled by another's waking is gone before its turn.
+        Cancelling removes a waiter from the list that it was put in: one who is
+        cancelled by another's waking is gone before its turn.
         """
         waiting, self._waiting = self._waiting, []
         return waiting

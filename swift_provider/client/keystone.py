@@ -72,8 +72,7 @@ class Keystone:
         except Exception as error:
             # Not chained: requests quotes a header that it cannot send, and
             # that may be the password.
-            problem = self._explained(error)
-        raise problem
+            raise self._explained(error) from None
 
     def _session(self, http: requests.Session) -> session.Session:
         return _QuietSession(

@@ -8,7 +8,6 @@ https://docs.openstack.org/keystoneauth/latest/authentication-plugins.html
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -107,14 +106,13 @@ def missing_domains(auth_type: str, options: Mapping[str, Any]) -> list[str]:
 
 
 def secrets(auth_type: str, options: Mapping[str, Any]) -> list[str]:
-    """The texts that no message may contain, long ones first; also as quoted by Python or JSON.
+    """The values that no message may contain, long ones first.
 
     Without the shortest, which would turn any message into stars.
     """
     marked = {option.dest for option in _options(auth_type, options) if option.secret}
-    values = [str(options[name]) for name in marked if options.get(name)]
-    forms = {form for v in values for form in (v, repr(v)[1:-1], json.dumps(v)[1:-1])}
-    return sorted((form for form in forms if len(form) > 3), key=len, reverse=True)
+    values = {str(options[name]) for name in marked if options.get(name)}
+    return sorted((value for value in values if len(value) > 3), key=len, reverse=True)
 
 
 def _check_url(options: Mapping[str, Any], where: str) -> None:

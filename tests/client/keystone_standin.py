@@ -1,0 +1,124 @@
+"""A stand-in for Keystone whose answers, faults and token lifetimes a test chooses.
+
+For what the real one cannot be made to do in time: be overloaded, be slow,
+issue tokens of any length, have any catalogue. Speaks just enough of the v3
+API, and Swift's v1 sign-in under ``/auth/v1.0``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+#: By Keystone's clock, which need not be right.
+ISSUED_AT = datetime.datetime(2001, 1, 1)
+OAUTH2_TOKEN = "oauth2-access-token"
+STORAGE_URL = "https://swift.example/v1/AUTH_p"
+
+
+def endpoint(url: str, region: str = "RegionOne", interface: str = "public") -> dict[str, str]:
+    return {"url": url, "region": region, "region_id": region, "interface": interface, "id": "e"}
+
+
+class Standin:
+    """``url`` is Keystone's v3 URL.
+
+    ``faults`` are the next answers to a sign-in, as ``(status, headers, body)``; when there
+    are none left, a token is issued. ``sign_ins`` counts both, ``paths`` has all requests.
+    Below ``/faulty`` the discovery of versions uses up the faults.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}/v3"
+        self.faults: list[tuple[int, dict[str, str], str]] = []
+        self.lifetime: float | None = 3600.0
+        self.endpoints = [endpoint(STORAGE_URL + "/")]
+        self.service_type = "object-store"
+        self.sign_ins = 0
+        self.paths: list[str] = []
+        self.going = threading.Event()
+        self.going.set()
+
+    def fail(self, status: int, body: str = "{}", **headers: str) -> None:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.faults.append((status, named, body))
+
+    def sign_in(self) -> tuple[int, dict[str, str], str]:
+        self.sign_ins += 1
+        self.going.wait(30)
+        if self.faults:
+            return self.faults.pop(0)
+        token = {"X-Subject-Token": f"token-{self.sign_ins}"}
+        return 201, token, json.dumps({"token": self._token()})
+
+    def sign_in_v1(self) -> tuple[int, dict[str, str], str]:
+        self.sign_ins += 1
+        headers = {"X-Storage-Url": STORAGE_URL, "X-Auth-Token": f"v1-{self.sign_ins}"}
+        if self.lifetime is not None:
+            headers["X-Auth-Token-Expires"] = str(int(self.lifetime))
+        return 200, headers, ""
+
+    def _token(self) -> dict[str, Any]:
+        token: dict[str, Any] = {
+            "methods": ["password"],
+            "issued_at": ISSUED_AT.isoformat() + "Z",
+            "catalog": [],
+        }
+        if self.lifetime is not None:
+            ends = ISSUED_AT + datetime.timedelta(seconds=self.lifetime)
+            token["expires_at"] = ends.isoformat() + "Z"
+        if self.endpoints:
+            service = {"type": self.service_type, "name": "swift", "id": "s"}
+            token["catalog"] = [{**service, "endpoints": self.endpoints}]
+        return token
+
+
+@contextlib.contextmanager
+def running_standin() -> Iterator[Standin]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            standin.paths.append(self.path)
+            if self.path == "/auth/v1.0":
+                self._answer(*standin.sign_in_v1())
+            elif self.path.startswith("/faulty"):
+                self._answer(*standin.faults.pop(0))
+            else:
+                links = [{"rel": "self", "href": standin.url}]
+                version = {"id": "v3.14", "status": "stable", "links": links}
+                self._answer(200, {}, json.dumps({"version": version}))
+
+        def do_POST(self) -> None:
+            standin.paths.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path == "/oauth2":
+                self._answer(200, {}, json.dumps({"access_token": OAUTH2_TOKEN}))
+            else:
+                self._answer(*standin.sign_in())
+
+        def _answer(self, status: int, headers: dict[str, str], body: str) -> None:
+            content = body.encode()
+            self.send_response(status)
+            headers = {"Content-Type": "application/json", **headers}
+            for name, value in {**headers, "Content-Length": str(len(content))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            # Who gave up waiting is gone.
+            with contextlib.suppress(OSError):
+                self.wfile.write(content)
+
+        def log_message(self, *arguments: object) -> None:
+            """Nothing on standard error."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        standin = Standin(server.server_address[1])
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield standin
+        standin.going.set()
+        server.shutdown()
+        thread.join()
