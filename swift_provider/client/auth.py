@@ -14,7 +14,7 @@ any, within a pause           the token if it is good, else the error that began
 ============================  =========================================================
 
 A pause begins when Keystone fails, asks to slow down or refuses, and when
-Swift rejects a token that was just issued. Pauses grow while this goes on.
+Swift rejects one token after the other. Pauses grow while this goes on.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ LONGEST_PAUSE_SECONDS = 60.0
 #: The longest that Keystone's ``Retry-After`` is followed.
 LONGEST_RETRY_AFTER_SECONDS = 300.0
 
-#: A token that Swift rejects at this age or younger is not replaced at once.
+#: A token that Swift rejects is replaced at once, but its replacement is not if
+#: Swift rejects that within this time.
 FIRST_REJECTION_SECONDS = 5.0
 
 
@@ -119,6 +120,7 @@ class Authenticator:
         self._waiting: list[Deferred[Authorization]] = []
         self._failures = 0
         self._pause: _Pause | None = None
+        self._rejected_at = float("-inf")
         self._rejection_seconds = FIRST_REJECTION_SECONDS
 
     async def authorize(self) -> Authorization:
@@ -153,14 +155,15 @@ class Authenticator:
         if not self.is_current(authorization):
             return
         self._token = None
-        age = max(0.0, self._reactor.seconds() - authorization.issued_at)
-        if age >= self._rejection_seconds:
+        now = self._reactor.seconds()
+        since_last, self._rejected_at = now - self._rejected_at, now
+        if since_last >= self._rejection_seconds:
             self._rejection_seconds = FIRST_REJECTION_SECONDS
             return
-        # A new token would fare no better, and asking for one each time would
+        # Another token would fare no better, and asking for one each time would
         # turn every request into a sign-in.
         self._begin_pause(
-            self._rejection_seconds - age,
+            self._rejection_seconds,
             AuthError(
                 "Swift rejects a token that Keystone has just issued: check storage_url, "
                 "or ask the cloud's operator whether Swift and Keystone agree"

@@ -338,6 +338,16 @@ def test_rejected_token(house: House) -> None:
     assert house.keystone.sign_ins == 2
 
 
+def test_swift_rejects_a_new_token_once(house: House) -> None:
+    """A token that Swift rejects is replaced at once, however new it is."""
+    first = house.get()
+    house.auth.reject(first)
+    second = house.get()
+    assert isinstance(second, Authorization)
+    assert second is not first
+    assert house.keystone.sign_ins == 2
+
+
 def test_swift_rejects_everything(house: House) -> None:
     """New tokens that are rejected at once lead to few sign-ins, ever fewer, and an error."""
     for _ in range(600):
@@ -347,7 +357,7 @@ def test_swift_rejects_everything(house: House) -> None:
         else:
             assert "Swift rejects a token that Keystone has just issued" in str(came)
         house.clock.advance(0.1)
-    assert house.keystone.sign_ins == 4  # after 0, 5, 15 and 35 seconds
+    assert house.keystone.sign_ins == 5  # after 0, 0.1, 5, 15 and 35 seconds
     house.clock.advance(60)
     house.get()
     house.clock.advance(120)
