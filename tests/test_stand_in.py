@@ -29,7 +29,7 @@ class Client:
     def __init__(self, server: RgwStandIn) -> None:
         self.server = server
         self.pool = HTTPConnectionPool(reactor, persistent=True)
-        self._agent = Agent(reactor, self.pool)
+        self._agent = Agent(reactor, pool=self.pool)
 
     async def __call__(self, method, path="", body=None, token="stand-in-token", **headers):
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
