@@ -1,4 +1,6 @@
-"""The oldest Synapse that this version works with, checked before anything is imported from it."""
+"""The oldest Synapse that this version works with, checked before anything else is imported
+from it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,6 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 
 from swift_provider._version import __version__
-from swift_provider.errors import ConfigError
 
 #: 1.140 brought ``ConsumerRequestedStopError`` and the module API's own
 #: ``run_as_background_process``.
@@ -17,7 +18,8 @@ def check_synapse_version(installed: str | None = None) -> None:
     """Refuse a Synapse that is too old.
 
     :param installed: its version; ``None`` to look it up.
-    :raises ConfigError: naming both versions. A version that cannot be read passes.
+    :raises synapse.config.ConfigError: naming both versions; the one error that Synapse
+        shows without a traceback. A version that cannot be read passes.
     """
     if installed is None:
         try:
@@ -26,6 +28,8 @@ def check_synapse_version(installed: str | None = None) -> None:
             return
     match = re.match(r"(\d+)\.(\d+)", installed)
     if match and (int(match[1]), int(match[2])) < OLDEST_SYNAPSE:
+        from synapse.config import ConfigError
+
         oldest = ".".join(map(str, OLDEST_SYNAPSE))
         raise ConfigError(
             f"synapse-swift-storage-provider {__version__} needs Synapse {oldest} or newer, "

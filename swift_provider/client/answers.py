@@ -35,6 +35,9 @@ _SHOWN_CHARACTERS = 160
 #: be computed again from a local file or from the bytes of a download.
 SEGMENT_SIZE_HEADER = b"X-Object-Meta-Segment-Size"
 
+#: Metadata that marks a manifest as that of one attempt to upload it.
+ATTEMPT_HEADER = b"X-Object-Meta-Upload-Attempt"
+
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 #: 498 is what Swift's ratelimit middleware answers when it will not wait any
@@ -101,7 +104,7 @@ def object_info(name: str, headers: Headers, size: int | None = None) -> ObjectI
     """
     if size is None:
         length = header(headers, b"Content-Length")
-        size = int(length) if length.isdigit() else None
+        size = int(length) if length.isdecimal() else None
     segment_size = header(headers, SEGMENT_SIZE_HEADER)
     return ObjectInfo(
         name=name,
@@ -111,7 +114,7 @@ def object_info(name: str, headers: Headers, size: int | None = None) -> ObjectI
         last_modified=header(headers, b"Last-Modified"),
         static_large=header(headers, b"X-Static-Large-Object").lower() == "true",
         dynamic_large=bool(header(headers, b"X-Object-Manifest")),
-        segment_size=int(segment_size) if segment_size.isdigit() else None,
+        segment_size=int(segment_size) if segment_size.isdecimal() else None,
     )
 
 
@@ -124,7 +127,7 @@ def transaction_id(headers: Headers) -> str | None:
 def retry_after(headers: Headers) -> float | None:
     """Seconds to wait, from ``Retry-After`` (RFC 9110 section 10.2.3); ``None`` if absent."""
     value = header(headers, b"Retry-After").strip()
-    if value.isdigit():
+    if value.isdecimal():
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time())
@@ -163,7 +166,9 @@ def _meaning(
         asks = "" if wait is None else f", and asks to wait {wait:g} seconds"
         return ServerBusyError, f"Swift is busy or limits the rate{asks}"
     if status == 507:
-        return InsufficientStorageError, "Swift has no space left"
+        return InsufficientStorageError, (
+            "Swift has no space left: remove something, or ask the cloud's operator"
+        )
     if status >= 500:
         return ServerBusyError, "Swift has a problem of its own"
     if status == 401:
@@ -180,9 +185,11 @@ def _meaning(
             return ObjectExistsError, "the object exists already"
         return ObjectChangedError, "the object was replaced meanwhile"
     if status == 413 and b"quota" in body.lower():
-        return InsufficientStorageError, "the quota is used up"
+        return InsufficientStorageError, "the quota is used up: remove something, or have it raised"
     if status == 413 or b"EntityTooLarge" in body:
-        return ObjectTooLargeError, "larger than this cluster takes in one object"
+        return ObjectTooLargeError, (
+            "larger than this cluster takes in one object: set segment_size to less"
+        )
     if status == 422:
         return DamagedError, "what Swift received is not what was sent"
     if 300 <= status < 400:

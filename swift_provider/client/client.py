@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -24,24 +25,23 @@ from swift_provider.client.answers import (
 from swift_provider.client.auth import Authenticator
 from swift_provider.client.checksum import Checksum, checksum_for, file_matches, provable
 from swift_provider.client.clouds import find_cloud
-from swift_provider.client.cluster import ClusterLimits, cluster_limits
+from swift_provider.client.cluster import Cluster
 from swift_provider.client.download import Download, StreamedDownload, WholeDownload
 from swift_provider.client.exchange import Exchange
-from swift_provider.client.large_objects import LargeObjects, check_etag
+from swift_provider.client.large_objects import LargeObjects
 from swift_provider.client.observer import Observer
+from swift_provider.client.put import FilePut
 from swift_provider.client.requester import Request, Requester, drained
 from swift_provider.client.retry import Patience, Tries
-from swift_provider.client.slots import Lane, Slots
+from swift_provider.client.slots import Slots
 from swift_provider.client.source import FileSource
 from swift_provider.client.threads import Threads
 from swift_provider.client.tls import TlsPolicy
 from swift_provider.client.transport import Limits, Transport
-from swift_provider.client.upload import Body, make_body
 from swift_provider.config import Settings
 from swift_provider.errors import (
     DamagedError,
     ObjectChangedError,
-    ObjectExistsError,
     ObjectNotFoundError,
     RequestRefusedError,
 )
@@ -52,9 +52,6 @@ WHOLE_BYTES = 64 * 1024
 #: Rows that are asked for at once; clusters may give fewer (Ceph RGW at most 1000).
 PAGE_ROWS = 10_000
 _PAGE_BYTES = 32 * 1024 * 1024
-
-#: Files below this are not worth asking for the cluster's limits.
-_SURELY_ONE_OBJECT_BYTES = 1024 * 1024
 
 READ_BYTES_SHARED = 64 * 1024
 READ_BYTES_ALONE = 256 * 1024
@@ -82,7 +79,7 @@ class SwiftClient:
         self._transport = transport
         self._threads = threads
         self._observer = observer
-        self._limits: ClusterLimits | None = None
+        self._cluster = Cluster(requester, transport.reactor)
         self._large = LargeObjects(
             requester, threads.run, settings.segment_container, self.create_container
         )
@@ -145,49 +142,22 @@ class SwiftClient:
         :raises OSError: if the file cannot be read.
         :raises SwiftProviderError: if it failed for good.
         """
-        segment_size = await self._segment_size(source.size)
+        segment_size = await self._cluster.segment_size(source.size, self.settings.segment_size)
         if segment_size is not None:
-            return await self._large.upload(container, name, source, segment_size)
-        bodies: list[Body] = []
-
-        def body() -> Body:
-            bodies.append(make_body(source, 0, source.size, self._threads.run))
-            return bodies[-1]
-
-        headers = {b"Content-Type": b"application/octet-stream"}
-        if if_absent:
-            headers[b"If-None-Match"] = b"*"
-        request = Request(
-            "PUT",
+            return await self._large.upload(
+                container, name, source, segment_size, if_absent=if_absent
+            )
+        put = FilePut(
+            self._requester,
+            self._threads.run,
             container,
             name,
-            headers=headers,
-            lane=Lane.WRITE,
-            make_body=body,
-            size=source.size,
+            source,
+            0,
+            source.size,
+            if_absent=if_absent,
         )
-        stored_wrong = False
-
-        async def handle(exchange: Exchange) -> ObjectInfo:
-            nonlocal stored_wrong
-            await drained(exchange)
-            stored_wrong = True
-            check_etag(exchange, bodies[-1])
-            stored_wrong = False
-            return object_info(name, exchange.headers, source.size)
-
-        try:
-            return await self._requester.perform(request, handle)
-        except ObjectExistsError:
-            if len(bodies) > 1:  # it may be there because of our own first try
-                info = await self.head_object(container, name)
-                if info.is_plain and info.etag == bodies[-1].md5:
-                    return info
-            raise
-        except DamagedError:
-            if stored_wrong:
-                await self.delete_object(container, name)
-            raise
+        return await put.perform()
 
     async def get_object(self, container: str, name: str) -> Download:
         """Begin a download.
@@ -200,26 +170,39 @@ class SwiftClient:
         tries = self._requester.new_tries()
         request = Request("GET", container, name)
 
-        async def handle(exchange: Exchange) -> Download:
+        async def handle(exchange: Exchange) -> tuple[ObjectInfo, Exchange, bytes | None]:
             info = object_info(name, exchange.headers, exchange.length)
-            if info.is_plain and info.size is not None and info.size <= WHOLE_BYTES:
-                content = await exchange.read(WHOLE_BYTES)
-                self._observer.received(len(content))
-                _check_content(exchange, info, content)
-                exchange.close()
-                return WholeDownload(info, content)
-            return StreamedDownload(
-                info,
-                request.target,
-                exchange,
-                checksum_for(info),
-                _Rest(self, container, info).request,
-                tries,
-                self._transport.reactor,
-                self._observer,
-            )
+            if not info.is_plain or info.size is None or info.size > WHOLE_BYTES:
+                return info, exchange, None
+            content = await exchange.read(WHOLE_BYTES)
+            self._observer.received(len(content))
+            _check_content(exchange, info, content)
+            exchange.close()
+            return info, exchange, content
 
-        return await self._requester.perform(request, handle, tries=tries, keep=True)
+        info, exchange, content = await self._requester.perform(
+            request, handle, tries=tries, keep=True
+        )
+        if content is not None:
+            return WholeDownload(info, content)
+        rest = _Rest(self, container, info)
+        checksum = checksum_for(info)
+        if info.static_large and not provable(checksum):
+            # Somebody else's: the manifest is read first, and without holding a
+            # slot meanwhile, since whoever waits for a second one may wait for ever.
+            exchange.close()
+            checksum = await self._checksum(container, info)
+            exchange, _ = await rest.request(0, tries)
+        return StreamedDownload(
+            info,
+            request.target,
+            exchange,
+            checksum,
+            rest.request,
+            tries,
+            self._transport.reactor,
+            self._observer,
+        )
 
     async def head_object(self, container: str, name: str) -> ObjectInfo:
         """Ask for an object's facts.
@@ -227,12 +210,7 @@ class SwiftClient:
         :raises ObjectNotFoundError: if there is no such object.
         :raises SwiftProviderError: if it failed for good.
         """
-
-        async def handle(exchange: Exchange) -> ObjectInfo:
-            await drained(exchange)
-            return object_info(name, exchange.headers)
-
-        return await self._requester.perform(Request("HEAD", container, name), handle)
+        return await self._requester.head(container, name)
 
     async def delete_object(self, container: str, name: str) -> bool:
         """Delete an object, with its segments if it has any.
@@ -242,12 +220,14 @@ class SwiftClient:
         """
         try:
             info = await self.head_object(container, name)
+        except ObjectNotFoundError:
+            return False
+        # It was there: a 404 from now on may be the answer to a repetition.
+        with suppress(ObjectNotFoundError):
             if info.static_large:
                 await self._large.delete(container, name)
             else:
                 await self._requester.perform(Request("DELETE", container, name), drained)
-        except ObjectNotFoundError:
-            return False
         return True
 
     async def list_objects(
@@ -328,22 +308,6 @@ class SwiftClient:
         self._threads.stop()
         await self._transport.close()
 
-    async def _segment_size(self, size: int) -> int | None:
-        """Bytes of the segments to cut a file into; ``None`` to store it as one object."""
-        if size <= _SURELY_ONE_OBJECT_BYTES:
-            return None
-        limits = await self._cluster_limits()
-        largest = min(self.settings.segment_size, limits.max_file_size)
-        if size <= largest:
-            return None
-        fewest = -(-size // limits.max_segments)
-        return min(max(largest, fewest), limits.max_file_size)
-
-    async def _cluster_limits(self) -> ClusterLimits:
-        if self._limits is None:
-            self._limits = await cluster_limits(self._requester)
-        return self._limits or ClusterLimits()
-
 
 class _Rest:
     """Requests the rest of a download that broke off or was parked."""
@@ -363,8 +327,9 @@ class _Rest:
             return await self._request(offset, tries)
         except ObjectChangedError:
             # Ceph RGW compares a large object's ETag with that of an empty
-            # manifest, so that If-Match never matches: look for ourselves.
-            if not self._match or self._info.is_plain:
+            # manifest, so that If-Match never matches; others may mind the quotes
+            # that ETags are sent without: look for ourselves.
+            if not self._match:
                 raise
             now = await self._client.head_object(self._container, self._info.name)
             if (now.etag, now.size) != (self._info.etag, self._info.size):
@@ -376,9 +341,13 @@ class _Rest:
         headers = {}
         if offset:
             headers[b"Range"] = b"bytes=%d-" % offset
-        if self._match:
+        if self._match and self._info.etag:
             headers[b"If-Match"] = self._info.etag.encode("latin-1")
         request = Request("GET", self._container, self._info.name, headers=headers)
+        if offset and not self._info.etag:
+            raise request.target.error(
+                RequestRefusedError, "without an ETag the rest may be that of another object"
+            )
 
         async def handle(exchange: Exchange) -> tuple[Exchange, int]:
             if normal_etag(header(exchange.headers, b"ETag")) != self._info.etag:

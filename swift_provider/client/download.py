@@ -86,11 +86,15 @@ class WholeDownload(Download):
     def __init__(self, info: ObjectInfo, content: bytes) -> None:
         self.info = info
         self._content = content
+        self._abandoned = False
         self._stopped = False
 
     def deliver(self, consumer: IConsumer) -> Deferred[None]:
         """See :class:`Download`."""
         done: Deferred[None] = Deferred()
+        if self._abandoned:
+            done.errback(ConsumerStoppedError("the download was abandoned"))
+            return done
         try:
             consumer.registerProducer(self, True)
             try:
@@ -109,6 +113,7 @@ class WholeDownload(Download):
 
     def abandon(self) -> None:
         """See :class:`Download`."""
+        self._abandoned = True
         self._content = b""
 
     def pauseProducing(self) -> None:
@@ -179,7 +184,7 @@ class StreamedDownload(Download):
         self._consumer: IConsumer | None = None
         self._done: Deferred[None] | None = None
         self._position = 0
-        self._broken_at = 0
+        self._broken_at = -1  # that the headers came is progress, too
         self._skip = 0
         self._wanted = False
         self._reopening: Deferred[None] | None = None
@@ -299,7 +304,12 @@ class StreamedDownload(Download):
 
     def _not_reopened(self, failure: Failure) -> None:
         self._reopening = None
-        self._finish(State.FAILED, failure)
+        error = failure.value
+        if self.info.size is None and isinstance(error, SwiftError) and error.status == 416:
+            # A body of unknown length broke off just where it ends.
+            self._finish_checked()
+        else:
+            self._finish(State.FAILED, failure)
 
     # What comes through the connection
 
@@ -326,19 +336,24 @@ class StreamedDownload(Download):
         if self.state.final:
             return
         size = self.info.size
-        if error is None and size is not None and self._position != size:
+        if error is None and size is not None and self._position < size:
             error = self._target.error(
                 DamagedError, f"the body ended after {self._position} of {size} bytes"
             )
-        if error is not None and self._position != size:
+        if error is not None and (size is None or self._position < size):
             self._broke(error)
-        elif self._checksum.right():
-            self._finish(State.DONE, None)
         else:
-            wrong = self._target.error(
-                DamagedError, f"the {self._position} bytes that came do not have the object's MD5"
-            )
-            self._finish(State.FAILED, Failure(wrong))
+            self._finish_checked()
+
+    def _finish_checked(self) -> None:
+        """Nothing is missing: is it right?"""
+        if self.info.size in (None, self._position) and self._checksum.right():
+            self._finish(State.DONE, None)
+            return
+        wrong = self._target.error(
+            DamagedError, f"the {self._position} bytes that came are not the object's"
+        )
+        self._finish(State.FAILED, Failure(wrong))
 
     # States
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from OpenSSL import SSL
+from service_identity import VerificationError
 from treq.client import HTTPClient
 from twisted.internet import error as network
 from twisted.internet.defer import CancelledError, Deferred
@@ -32,6 +33,7 @@ from zope.interface import implementer
 
 from swift_provider.client.proxies import TunnelRefusedError
 from swift_provider.client.slots import Lease
+from swift_provider.client.tls import tls_reason
 from swift_provider.client.transport import Transport
 from swift_provider.client.upload import Body
 from swift_provider.client.watchdog import Watchdog
@@ -257,6 +259,8 @@ class Exchange:
         """The body is over, one way or another."""
         self._watchdog.rest()
         self._stream = None
+        if self._closed:
+            return  # by the receiver itself, which knows
         if reason.check(ResponseDone):
             self._whole = True
             receiver.body_ended(None)
@@ -305,24 +309,20 @@ class Exchange:
         for reason in reasons:
             if isinstance(reason, (CancelledError, network.ConnectingCancelledError)):
                 return CancelledError()
-            if isinstance(reason, (SwiftProviderError, TunnelRefusedError, OSError)):
-                return self._plain(reason)
+            if isinstance(reason, (network.ConnectError, network.DNSLookupError)):
+                return self._not_connected(reason)
+            if isinstance(reason, (SwiftProviderError, OSError)):
+                return reason  # from the body: an OSError is the local file's
         for reason in reasons:
-            if isinstance(reason, SSL.Error):
-                return self.target.error(UntrustedServerError, _tls_reason(reason))
+            # Once TLS is agreed on, its errors are those of a broken line.
+            if isinstance(reason, (SSL.Error, VerificationError)) and not self.answered:
+                return self.target.error(UntrustedServerError, tls_reason(reason))
         where = "in the middle of its answer" if self.answered else "before it answered"
         return self.target.error(ConnectionFailedError, f"Swift closed the connection {where}")
 
-    def _plain(self, reason: BaseException) -> BaseException:
-        if isinstance(reason, SwiftProviderError):
-            return reason
-        if isinstance(reason, TunnelRefusedError):
-            return self.target.error(ConnectionFailedError, str(reason))
-        if isinstance(reason, network.ConnectError):
-            text = "cannot connect: " + _connect_reason(reason)
-            kind = TimedOutError if isinstance(reason, network.TimeoutError) else None
-            return self.target.error(kind or ConnectionFailedError, text)
-        return reason  # an OSError from reading the local file
+    def _not_connected(self, reason: BaseException) -> SwiftError:
+        kind = TimedOutError if isinstance(reason, network.TimeoutError) else ConnectionFailedError
+        return self.target.error(kind, f"cannot connect: {_connect_reason(reason)}")
 
 
 class _Stream(TwistedProtocol):
@@ -403,17 +403,9 @@ def _reasons(error: BaseException) -> Iterator[BaseException]:
         yield from _reasons(failure.value)
 
 
-def _tls_reason(error: SSL.Error) -> str:
-    details = "; ".join(part[-1] for part in error.args[0]) if error.args else ""
-    if "certificate verify failed" in details:
-        return (
-            "its certificate is not trusted (certificate verify failed); "
-            "name the right authority's file in 'cacert'"
-        )
-    return f"no TLS connection: {details or 'the server does not speak TLS here'}"
-
-
-def _connect_reason(error: network.ConnectError) -> str:
+def _connect_reason(error: BaseException) -> str:
+    if isinstance(error, TunnelRefusedError):
+        return str(error)
     if isinstance(error, network.ConnectionRefusedError):
         return "connection refused"
     if isinstance(error, network.DNSLookupError):

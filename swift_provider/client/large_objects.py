@@ -21,21 +21,23 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensur
 from twisted.python.failure import Failure
 
 from swift_provider.client.answers import (
+    ATTEMPT_HEADER,
     SEGMENT_SIZE_HEADER,
     ObjectInfo,
     header,
-    normal_etag,
     object_info,
 )
 from swift_provider.client.checksum import segment_sizes
-from swift_provider.client.exchange import Exchange
+from swift_provider.client.exchange import Exchange, Target
+from swift_provider.client.put import FilePut
 from swift_provider.client.requester import Request, Requester, drained
 from swift_provider.client.slots import Lane
 from swift_provider.client.source import FileSource
-from swift_provider.client.upload import Body, BytesBody, RunInThread, make_body
+from swift_provider.client.upload import BytesBody, RunInThread
 from swift_provider.errors import (
     ContainerNotFoundError,
     DamagedError,
+    ObjectExistsError,
     ObjectNotFoundError,
     SwiftProviderError,
 )
@@ -59,6 +61,56 @@ class _Segment:
     etag: str = ""
 
 
+@dataclass
+class _Manifest:
+    """Joins segments, all of which are in Swift.
+
+    :param attempt: marks it as ours, whatever else is stored under this name.
+    """
+
+    container: str
+    name: str
+    attempt: str
+    segment_size: int
+    segments: list[_Segment]
+    if_absent: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole object."""
+        return sum(segment.size for segment in self.segments)
+
+    @property
+    def etag(self) -> str:
+        """What Swift gives it; see "Static Large Objects", "Retrieving a Large Object"."""
+        etags = "".join(segment.etag for segment in self.segments)
+        return hashlib.md5(etags.encode("ascii"), usedforsecurity=False).hexdigest()
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """Those of its PUT."""
+        headers = {
+            b"Content-Type": b"application/octet-stream",
+            SEGMENT_SIZE_HEADER: str(self.segment_size).encode("ascii"),
+            ATTEMPT_HEADER: self.attempt.encode("ascii"),
+        }
+        if self.if_absent:
+            headers[b"If-None-Match"] = b"*"
+        return headers
+
+    def content(self, segment_container: str) -> bytes:
+        """The manifest itself."""
+        rows = [
+            {
+                "path": f"/{segment_container}/{segment.name}",
+                "etag": segment.etag,
+                "size_bytes": segment.size,
+            }
+            for segment in self.segments
+        ]
+        return json.dumps(rows).encode("utf-8")
+
+
 class LargeObjects:
     """Uploads, looks into and takes apart static large objects.
 
@@ -79,28 +131,44 @@ class LargeObjects:
         self._create_container = create_container
 
     async def upload(
-        self, container: str, name: str, source: FileSource, segment_size: int
+        self,
+        container: str,
+        name: str,
+        source: FileSource,
+        segment_size: int,
+        *,
+        if_absent: bool,
     ) -> ObjectInfo:
         """Upload a file as segments and a manifest.
 
+        :param if_absent: do not overwrite.
+        :raises ObjectExistsError: if ``if_absent`` and there is such an object.
         :raises SwiftError: if it failed for good; the segments are removed again then.
         :raises FileChangedError: likewise.
         """
-        prefix = f"{name}/{uuid.uuid4().hex}/"
-        segments = list(_cut(source.size, segment_size, prefix))
+        if if_absent:
+            # The manifest comes last: do not send all of the file to be told so then.
+            await self._refuse_if_there(container, name)
+        attempt = uuid.uuid4().hex
+        segments = list(_cut(source.size, segment_size, f"{name}/{attempt}/"))
         try:
             await self._upload_segments(source, segments)
             source.check_unchanged()
-        except BaseException:
+        except Exception:  # a cancellation is one of them
             await self._remove(segments)
             raise
-        etag = hashlib.md5(
-            "".join(segment.etag for segment in segments).encode("ascii"), usedforsecurity=False
-        ).hexdigest()
+        manifest = _Manifest(container, name, attempt, segment_size, segments, if_absent)
         try:
-            return await self._put_manifest(container, name, segments, segment_size, etag)
-        except BaseException as error:
-            return await self._after_failed_manifest(container, name, segments, etag, error)
+            return await self._put_manifest(manifest)
+        except Exception as error:
+            return await self._after_failed_manifest(manifest, error)
+
+    async def _refuse_if_there(self, container: str, name: str) -> None:
+        try:
+            await self._requester.head(container, name)
+        except ObjectNotFoundError:
+            return
+        raise Target("PUT", container, name).error(ObjectExistsError, "the object exists already")
 
     async def _upload_segments(self, source: FileSource, segments: list[_Segment]) -> None:
         try:
@@ -117,61 +185,36 @@ class LargeObjects:
         await _all_of([ensureDeferred(work()) for _ in range(SEGMENTS_AT_ONCE)])
 
     async def _upload_segment(self, source: FileSource, segment: _Segment) -> None:
-        bodies: list[Body] = []
-
-        def body() -> Body:
-            bodies.append(make_body(source, segment.offset, segment.size, self._run_in_thread))
-            return bodies[-1]
-
-        request = Request(
-            "PUT",
+        put = FilePut(
+            self._requester,
+            self._run_in_thread,
             self._container,
             segment.name,
-            headers={b"Content-Type": b"application/octet-stream"},
-            lane=Lane.WRITE,
-            make_body=body,
-            size=segment.size,
+            source,
+            segment.offset,
+            segment.size,
         )
+        await put.perform()
+        segment.etag = put.md5
 
-        async def handle(exchange: Exchange) -> None:
-            check_etag(exchange, bodies[-1])
-            await drained(exchange)
-
-        await self._requester.perform(request, handle)
-        segment.etag = bodies[-1].md5
-
-    async def _put_manifest(
-        self, container: str, name: str, segments: list[_Segment], segment_size: int, etag: str
-    ) -> ObjectInfo:
-        manifest = json.dumps(
-            [
-                {
-                    "path": f"/{self._container}/{segment.name}",
-                    "etag": segment.etag,
-                    "size_bytes": segment.size,
-                }
-                for segment in segments
-            ]
-        ).encode("utf-8")
+    async def _put_manifest(self, manifest: _Manifest) -> ObjectInfo:
+        content = manifest.content(self._container)
         request = Request(
             "PUT",
-            container,
-            name,
+            manifest.container,
+            manifest.name,
             query="multipart-manifest=put",
-            headers={
-                b"Content-Type": b"application/octet-stream",
-                SEGMENT_SIZE_HEADER: str(segment_size).encode("ascii"),
-            },
+            headers=manifest.headers,
             lane=Lane.WRITE,
             # No ETag of ours: Swift takes it for the joined segments', and Ceph
             # RGW refuses the right one.
-            make_body=lambda: BytesBody(manifest, declare=False),
+            make_body=lambda: BytesBody(content, declare=False),
         )
 
         async def handle(exchange: Exchange) -> ObjectInfo:
-            info = object_info(name, exchange.headers, sum(segment.size for segment in segments))
+            info = object_info(manifest.name, exchange.headers, manifest.size)
             await drained(exchange)
-            if info.etag != etag:
+            if info.etag != manifest.etag:
                 raise request.target.error(
                     DamagedError, "the manifest's ETag is not that of its segments"
                 )
@@ -179,43 +222,44 @@ class LargeObjects:
 
         return await self._requester.perform(request, handle)
 
-    async def _after_failed_manifest(
-        self,
-        container: str,
-        name: str,
-        segments: list[_Segment],
-        etag: str,
-        error: BaseException,
-    ) -> ObjectInfo:
+    async def _after_failed_manifest(self, manifest: _Manifest, error: Exception) -> ObjectInfo:
         """The manifest may have been stored all the same: then its segments must stay.
 
         :returns: the object, if it was.
         """
         try:
-            info = await self._head(container, name)
-        except (ObjectNotFoundError, ContainerNotFoundError):
-            await self._remove(segments)
-            raise error from None
+            found = await self._found(manifest)
+            if found is not None and found.etag == manifest.etag:
+                return found
+            if found is not None:  # ours, but no large object
+                request = Request("DELETE", manifest.container, manifest.name)
+                await self._requester.perform(request, drained)
         except SwiftProviderError:
             logger.warning(
                 "It is not known whether %s/%s was stored; its segments are left in %s under %s",
-                container,
-                name,
+                manifest.container,
+                manifest.name,
                 self._container,
-                segments[0].name.rpartition("/")[0],
+                f"{manifest.name}/{manifest.attempt}",
             )
             raise error from None
-        if info.etag == etag:
-            return info
-        await self._remove(segments)
+        await self._remove(manifest.segments)
         raise error
 
-    async def _head(self, container: str, name: str) -> ObjectInfo:
-        async def handle(exchange: Exchange) -> ObjectInfo:
-            await drained(exchange)
-            return object_info(name, exchange.headers)
+    async def _found(self, manifest: _Manifest) -> ObjectInfo | None:
+        """The object, if it is there and was stored by this very attempt."""
 
-        return await self._requester.perform(Request("HEAD", container, name), handle)
+        async def handle(exchange: Exchange) -> ObjectInfo | None:
+            await drained(exchange)
+            if header(exchange.headers, ATTEMPT_HEADER) != manifest.attempt:
+                return None
+            return object_info(manifest.name, exchange.headers)
+
+        request = Request("HEAD", manifest.container, manifest.name)
+        try:
+            return await self._requester.perform(request, handle)
+        except (ObjectNotFoundError, ContainerNotFoundError):
+            return None
 
     async def _remove(self, segments: list[_Segment]) -> None:
         """Remove the segments of a failed attempt, as far as that can be done."""
@@ -224,16 +268,18 @@ class LargeObjects:
             try:
                 await self._requester.perform(request, drained)
             except SwiftProviderError as error:
-                logger.warning("A segment of a failed upload is left over: %s", error)
+                logger.warning("Segments of a failed upload are left over: %s", error)
                 return
 
     async def sizes(self, container: str, name: str) -> list[int] | None:
         """The segments' sizes in bytes, from the manifest.
 
         :returns: ``None`` if the cluster does not show manifests (Ceph RGW answers
-            with an empty body), or the segments are parts of objects.
+            with an empty body), or a segment is a part of an object or itself a static
+            large object, so that its hash is not the MD5 of the bytes.
         """
-        request = Request("GET", container, name, query="multipart-manifest=get&format=raw")
+        # Not with format=raw, which leaves "sub_slo" out.
+        request = Request("GET", container, name, query="multipart-manifest=get")
 
         async def handle(exchange: Exchange) -> bytes:
             return await exchange.read(_MANIFEST_BYTES)
@@ -241,10 +287,10 @@ class LargeObjects:
         body = await self._requester.perform(request, handle)
         try:
             rows = json.loads(body)
-            if any("range" in row or "data" in row for row in rows):
+            if any(row.keys() & {"range", "data", "sub_slo"} for row in rows):
                 return None
-            return [int(row["size_bytes"]) for row in rows]
-        except (ValueError, TypeError, KeyError):
+            return [int(row["bytes"]) for row in rows]
+        except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
     async def delete(self, container: str, name: str) -> None:
@@ -265,15 +311,6 @@ class LargeObjects:
 
         body = await self._requester.perform(request, handle)
         _check_bulk_answer(request, body)
-
-
-def check_etag(exchange: Exchange, body: Body) -> None:
-    """:raises DamagedError: if Swift's answer to a PUT does not prove what it stored."""
-    etag = normal_etag(header(exchange.headers, b"ETag"))
-    if etag != body.md5:
-        raise exchange.target.error(
-            DamagedError, "what Swift stored is not what was sent", status=exchange.status
-        )
 
 
 def _cut(size: int, segment_size: int, prefix: str) -> Iterator[_Segment]:

@@ -90,10 +90,18 @@ class TunnelEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """:returns: fires with the factory's protocol once the tunnel stands."""
-        ready: Deferred[IProtocol] = Deferred(lambda _: opening.cancel())
+        begun: list[_Handshake] = []
+
+        def give_up(_ready: Deferred[IProtocol]) -> None:
+            opening.cancel()
+            for handshake in begun:
+                handshake.abort()
 
         def opened(handshake: _Handshake) -> None:
+            begun.append(handshake)
             handshake.begin()
+
+        ready: Deferred[IProtocol] = Deferred(give_up)
 
         factory = Factory.forProtocol(
             lambda: _Handshake(self._netloc, self._proxy.authorization, protocolFactory, ready)
@@ -156,14 +164,19 @@ class _Handshake(Protocol):
 
     def _fail(self, reason: str) -> None:
         ready, self._ready = self._ready, None
-        connection: ITCPTransport = self.transport  # type: ignore[assignment]
-        connection.abortConnection()
+        self.abort()
         if ready is not None:
             ready.errback(TunnelRefusedError(reason))
+
+    def abort(self) -> None:
+        """Nobody waits for the tunnel any more."""
+        self._ready = None
+        connection: ITCPTransport = self.transport  # type: ignore[assignment]
+        connection.abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         if self._inner is not None:
             self._inner.connectionLost(reason)
         ready, self._ready = self._ready, None
         if ready is not None:
-            ready.errback(reason)
+            ready.errback(TunnelRefusedError("it closed the connection"))

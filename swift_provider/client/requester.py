@@ -20,8 +20,10 @@ from twisted.web.http_headers import Headers
 
 from swift_provider.client.answers import (
     ERROR_BODY_BYTES,
+    ObjectInfo,
     error_for,
     missing_container,
+    object_info,
     transaction_id,
 )
 from swift_provider.client.auth import Authenticator, Authorization
@@ -36,6 +38,7 @@ from swift_provider.errors import (
     ConnectionFailedError,
     ContainerNotFoundError,
     ObjectNotFoundError,
+    ServerBusyError,
     SwiftError,
     SwiftProviderError,
     TemporaryError,
@@ -135,6 +138,19 @@ class Requester:
         self._observer = observer
         self._containers_seen: dict[str, float] = {}
 
+    async def head(self, container: str, name: str) -> ObjectInfo:
+        """Ask for an object's facts.
+
+        :raises ObjectNotFoundError: if there is no such object.
+        :raises SwiftProviderError: if it failed for good.
+        """
+
+        async def handle(exchange: Exchange) -> ObjectInfo:
+            await drained(exchange)
+            return object_info(name, exchange.headers)
+
+        return await self.perform(Request("HEAD", container, name), handle)
+
     def new_tries(self) -> Tries:
         """The tries of an operation that begins now."""
         return Tries(self._patience, self._clock)
@@ -190,11 +206,12 @@ class Requester:
         tries: Tries,
         keep: bool,
     ) -> Result:
+        error: SwiftProviderError
         refused = refused_though_current = 0
         stale = False
         while True:
             try:
-                return await self._once(request, handle, keep)
+                return await self._once(request, handle, tries, keep)
             except _UnauthorizedError as unauthorized:
                 refused += 1
                 if self._authenticator.is_current(unauthorized.authorization):
@@ -202,12 +219,15 @@ class Requester:
                 self._authenticator.reject(unauthorized.authorization)
                 if refused_though_current == 2 or refused == _MOST_401:
                     raise unauthorized.error from None
+                await self.sleep(0)  # until its connection is out of the pool
                 continue
             except ObjectNotFoundError as missing:
                 await self._blame_container(request, missing)
-                raise
+                if request.method != "PUT":
+                    raise
+                error = _odd_404(request, missing)
             except _StaleConnectionError as lost:
-                error: SwiftProviderError = lost.error
+                error = lost.error
                 self._transport.drop_idle()
                 if not stale:
                     stale = True
@@ -226,17 +246,24 @@ class Requester:
         self,
         request: Request,
         handle: Callable[[Exchange], Awaitable[Result]],
+        tries: Tries,
         keep: bool,
     ) -> Result:
+        asked = self._clock.seconds()
         lease = await self._slots.acquire(request.lane)
+        began = self._clock.seconds()
+        tries.excuse(began - asked)
         exchange = Exchange(self._transport, lease, request.target)
         answered = self._answered(request, exchange, handle)
         if request.lane is Lane.WRITE:
             answered = self._limited(answered, request)
         try:
             result = await answered
-        except BaseException:
+        except BaseException as error:
             exchange.close()
+            if not isinstance(error, TimedOutError):
+                spent = self._clock.seconds() - began
+                tries.excuse(min(spent, self._patience.sending_limit(request.size)))
             raise
         if not keep:
             exchange.close()
@@ -290,7 +317,11 @@ class Requester:
             body = await exchange.read(ERROR_BODY_BYTES)
         except TemporaryError:
             body = b""  # cut off or silent, but the status has been said
-        if status in (408, 499):
+        for secret in filter(None, authorization.headers.values()):
+            body = body.replace(secret, b"...")  # some gateways show the request they refuse
+        if status in (408, 499) or request.size:
+            # The server has lost its place in this connection; or it may not have
+            # read, and may never read, what it was sent of a body it refused.
             exchange.abort_after()
         if status == 404:
             raise self._not_found(request, exchange, body)
@@ -320,7 +351,8 @@ class Requester:
         """
         assert request.container is not None
         seen = self._containers_seen.get(request.container)
-        if seen is not None and self._clock.seconds() - seen < CONTAINER_SEEN_SECONDS:
+        recently = seen is not None and self._clock.seconds() - seen < CONTAINER_SEEN_SECONDS
+        if recently and request.method != "PUT":
             return
         try:
             await self.perform(Request("HEAD", request.container), drained)
@@ -339,6 +371,16 @@ def _no_container(request: Request, details: dict[str, Any]) -> SwiftError:
         f"there is no container '{request.container}' here: create it "
         "(or set create_container), or check its name, the project and the region",
         **details,
+    )
+
+
+def _odd_404(request: Request, missing: ObjectNotFoundError) -> SwiftError:
+    """Ceph RGW answers 404 to an upload that was cut short on its way."""
+    return request.target.error(
+        ServerBusyError,
+        "Swift answers 404 to an upload, though the container exists",
+        status=404,
+        transaction_id=missing.transaction_id,
     )
 
 

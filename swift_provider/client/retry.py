@@ -21,7 +21,8 @@ from swift_provider.errors import SwiftProviderError
 class Patience:
     """How long to go on trying. All times are in seconds.
 
-    :param total_seconds: no further try begins later than this after the first.
+    :param total_seconds: no further try begins later than this after the first; waiting
+        for a slot, and sending a large body, do not count.
     :param first_delay: the longest pause before the second try; it doubles with each.
     :param longest_delay: the most it doubles to.
     :param operation_seconds: the limit on a whole operation, all tries included...
@@ -41,7 +42,11 @@ class Patience:
 
     def operation_limit(self, size: int = 0) -> float:
         """Seconds that an operation on ``size`` bytes may take as a whole."""
-        return self.operation_seconds + size / self.slowest_bytes_per_second
+        return self.operation_seconds + self.sending_limit(size)
+
+    def sending_limit(self, size: int) -> float:
+        """Seconds that it may take to send a body of ``size`` bytes."""
+        return size / self.slowest_bytes_per_second
 
 
 Patience.MODULE = Patience(
@@ -67,6 +72,10 @@ class Tries:
         """Begin anew: the operation got further than before."""
         self._failures = 0
         self._began = self._clock.seconds()
+
+    def excuse(self, seconds: float) -> None:
+        """So much of the time since the first try does not count."""
+        self._began += seconds
 
     def delay_after(self, error: SwiftProviderError) -> float | None:
         """How long to wait before the next try.

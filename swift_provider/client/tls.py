@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import requests.utils
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
+from service_identity import VerificationError
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import (
     Certificate,
@@ -70,12 +72,30 @@ class _TrustAnybody:
     def __init__(self, options: CertificateOptions, hostname: bytes) -> None:
         self._context = options.getContext()
         self._hostname = hostname
+        name = hostname.decode("ascii")
+        self._is_address = isIPAddress(name) or isIPv6Address(name)
 
     def clientConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """:returns: a connection that names the host but checks nothing."""
         connection = SSL.Connection(self._context, None)
-        connection.set_tlsext_host_name(self._hostname)
+        if not self._is_address:  # which RFC 6066 does not allow as a name
+            connection.set_tlsext_host_name(self._hostname)
         return connection
+
+
+def tls_reason(error: SSL.Error | VerificationError) -> str:
+    """Why no TLS connection came about, and what to do."""
+    if isinstance(error, VerificationError):
+        return "its certificate is for another host: check the URL, or 'cacert'"
+    details = "; ".join(part[-1] for part in error.args[0]) if error.args else ""
+    if "certificate verify failed" in details:
+        return (
+            "its certificate is not trusted (certificate verify failed); "
+            "name the right authority's file in 'cacert'"
+        )
+    if "alert" in details and "certificate" in details:
+        return f"it wants another certificate of ours: set 'cert' and 'key' ({details})"
+    return f"no TLS connection: {details or 'the server does not speak TLS here'}"
 
 
 def _usual_bundle() -> str:
@@ -90,7 +110,10 @@ def _authorities(bundle: Path) -> Iterator[Certificate]:
     for file in sorted(bundle.iterdir()) if bundle.is_dir() else [bundle]:
         for pem in _PEM_CERTIFICATE.findall(_read(file, "cacert") if file.is_file() else b""):
             found = True
-            yield Certificate.loadPEM(pem)
+            try:
+                yield Certificate.loadPEM(pem)
+            except crypto.Error as error:
+                raise ConfigError(f"cacert: a certificate in {file} cannot be read") from error
     if not found:
         raise ConfigError(f"cacert: no certificate found in {bundle}")
 
@@ -100,13 +123,16 @@ def _client_certificate(cert: str | tuple[str, str] | None) -> PrivateCertificat
         return None
     paths = (cert,) if isinstance(cert, str) else cert
     pem = b"\n".join(_read(Path(path), "cert") for path in paths)
+    wrong = ConfigError(
+        f"cert: {' and '.join(paths)} must hold a PEM certificate and its unencrypted key"
+    )
+    if b"ENCRYPTED" in pem:
+        raise wrong  # OpenSSL would ask the terminal for the passphrase, and wait
     try:
         certificate: PrivateCertificate = PrivateCertificate.loadPEM(pem)
         return certificate
-    except (SSL.Error, ValueError) as error:
-        raise ConfigError(
-            f"cert: {' and '.join(paths)} must hold a PEM certificate and its unencrypted key"
-        ) from error
+    except (crypto.Error, ValueError) as error:
+        raise wrong from error
 
 
 def _read(file: Path, option: str) -> bytes:

@@ -47,12 +47,17 @@ class _Pool(HTTPConnectionPool):
 
 @implementer(IAgentEndpointFactory)
 class _Endpoints:
-    """How to reach a host: TCP or TLS, straight or through a proxy's tunnel."""
+    """How to reach a host: TCP or TLS, straight or through a proxy's tunnel.
+
+    Twisted asks for each request; finding the proxy and the certificates anew
+    each time would cost more than the rest of the request.
+    """
 
     def __init__(self, reactor: Any, tls: IPolicyForHTTPS, limits: Limits) -> None:
         self._reactor = reactor
         self._tls = tls
         self._limits = limits
+        self._known: dict[tuple[bytes, bytes, int], IStreamClientEndpoint] = {}
 
     def tcp(self, host: str, port: int) -> IStreamClientEndpoint:
         endpoint: IStreamClientEndpoint = HostnameEndpoint(
@@ -61,6 +66,12 @@ class _Endpoints:
         return endpoint
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        place = (uri.scheme, uri.host, uri.port)
+        if place not in self._known:
+            self._known[place] = self._endpoint(uri)
+        return self._known[place]
+
+    def _endpoint(self, uri: URI) -> IStreamClientEndpoint:
         host = uri.host.decode("ascii")
         if uri.scheme == b"http":
             return self.tcp(host, uri.port)

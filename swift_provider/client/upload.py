@@ -153,16 +153,19 @@ class FileBody(Body):
         has it, the Deferred of :meth:`startProducing` does not fire any more.
         """
         self._done = None
-        self._end_with(_State.STOPPED, None)
+        self._stop(None)
 
     def _go_on(self) -> None:
         while self._state is _State.FLOWING and self._chunk is not None:
             chunk, self._chunk = self._chunk, None
             self._read_ahead()
+            last = self._position == self._end and self._reading is None
             self._consumer.write(chunk)
+            if last and self._state is not _State.STOPPED:
+                self._state = _State.DONE  # before anybody is told of the progress
             self.on_progress(len(chunk))
-            if self._position == self._end and self._reading is None and self._chunk is None:
-                self._end_with(_State.DONE, None)
+            if last:
+                self._fire(None)
                 return
         if self._state is _State.FLOWING:
             self._read_ahead()
@@ -191,13 +194,15 @@ class FileBody(Body):
 
     def _not_read(self, failure: Failure) -> None:
         self._reading = None
-        self._end_with(_State.STOPPED, failure)
+        self._stop(failure)
 
-    def _end_with(self, state: _State, failure: Failure | None) -> None:
-        if self._state in (_State.DONE, _State.STOPPED):
-            return
-        self._state = state
-        self._chunk = None
+    def _stop(self, failure: Failure | None) -> None:
+        if self._state is not _State.DONE:
+            self._state = _State.STOPPED
+            self._chunk = None
+            self._fire(failure)
+
+    def _fire(self, failure: Failure | None) -> None:
         done, self._done = self._done, None
         if done is None:
             return

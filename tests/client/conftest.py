@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -15,6 +17,7 @@ from zope.interface import implementer
 
 from swift_provider.client import FileSource, Patience, SwiftClient
 from swift_provider.config import parse_settings
+from tests.servers.fault_proxy import FaultProxy
 from tests.servers.keystone import REGION, Credentials
 from tests.servers.swift import Swift
 
@@ -101,12 +104,12 @@ def client(make_client: Callable[..., SwiftClient]) -> SwiftClient:
 
 
 @pytest.fixture
-def container(make_client: Callable[..., SwiftClient]) -> str:
+def container(client: SwiftClient) -> str:
     """A new, empty container."""
     name = f"tests-{uuid4().hex[:12]}"
     from twisted.internet.defer import ensureDeferred
 
-    pytest_twisted.blockon(ensureDeferred(make_client().create_container(name)))
+    pytest_twisted.blockon(ensureDeferred(client.create_container(name)))
     return name
 
 
@@ -124,3 +127,46 @@ def make_file(tmp_path: Path) -> Iterator[Callable[[bytes], FileSource]]:
     yield make
     for source in sources:
         source.close()
+
+
+@dataclass
+class Faulty:
+    """The real Swift behind a proxy that breaks exchanges as it is told.
+
+    :ivar storage_url: of the account, by way of the proxy.
+    """
+
+    proxy: FaultProxy
+    storage_url: str
+    _make_client: Callable[..., SwiftClient]
+
+    def client(self, **options: Any) -> SwiftClient:
+        """A client that reaches Swift through the proxy only."""
+        return self._make_client(storage_url=self.storage_url, **options)
+
+
+@pytest_twisted.async_yield_fixture
+async def make_faulty(
+    make_client: Callable[..., SwiftClient], account: Credentials, swift: Swift
+) -> AsyncIterator[Callable[..., Awaitable[Faulty]]]:
+    """Puts a proxy in front of Swift; ``tls`` as of :class:`FaultProxy`."""
+    proxies: list[FaultProxy] = []
+
+    async def make(tls: Any = None) -> Faulty:
+        proxy = FaultProxy(reactor, "127.0.0.1", urlsplit(swift.url).port, tls=tls)
+        await proxy.start()
+        proxies.append(proxy)
+        url = proxy.url_for(swift.account_url(account.project_id))
+        return Faulty(proxy, url, make_client)
+
+    yield make
+    for proxy in proxies:
+        await proxy.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def faulty(
+    make_faulty: Callable[..., Awaitable[Faulty]],
+) -> AsyncIterator[Faulty]:
+    """The real Swift behind a proxy, without TLS."""
+    yield await make_faulty()

@@ -136,6 +136,7 @@ def running_swift(
     region: str = REGION,
     max_file_size: int = MAX_FILE_SIZE,
     token_cache_seconds: int = 300,
+    s3_api: bool = False,
 ) -> Iterator[Swift]:
     """Start the four servers, and stop them at the end of the block.
 
@@ -143,6 +144,8 @@ def running_swift(
     :param max_file_size: larger objects are refused (413), in bytes.
     :param token_cache_seconds: how long a token is believed without asking
         Keystone again; -1 means never.
+    :param s3_api: speak S3 as well, with TempAuth's users: access key
+        ``tempauth_user``, secret ``tempauth_key``.
     :raises ServiceError: if one of them cannot start.
     """
     process.require_package("swift")
@@ -161,7 +164,7 @@ def running_swift(
         children = []
         for kind, port in ports.items():
             extra = (
-                _proxy_config(service_auth, token_cache_seconds)
+                _proxy_config(service_auth, token_cache_seconds, s3_api)
                 if kind == "proxy"
                 else _STORAGE.format(kind=kind)
             )
@@ -211,11 +214,15 @@ def _register(keystone: Keystone, url: str, region: str) -> dict[str, str]:
     return keystone.create_account(name, name, secrets.token_hex(16), role="admin").auth()
 
 
-def _proxy_config(service_auth: dict[str, str] | None, token_cache_seconds: int) -> str:
+def _proxy_config(
+    service_auth: dict[str, str] | None, token_cache_seconds: int, s3_api: bool
+) -> str:
     # TempAuth comes last: it leaves alone what Keystone has let in, while
     # keystoneauth would overrule what TempAuth has let in.
     auth = "tempauth" if service_auth is None else "authtoken keystoneauth tempauth"
-    config = _PROXY.format(auth=auth)
+    config = _PROXY.format(auth=f"s3api {auth}" if s3_api else auth)
+    if s3_api:
+        config += "[filter:s3api]\nuse = egg:swift#s3api\nauth_pipeline_check = false\n"
     for name in _PLAIN_FILTERS:
         config += f"[filter:{name}]\nuse = egg:swift#{name}\n"
     config += "[filter:proxy-logging]\nuse = egg:swift#proxy_logging\n"

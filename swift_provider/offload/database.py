@@ -1,0 +1,246 @@
+"""Reads Synapse's database: PostgreSQL through psycopg2, or SQLite. Never writes to it.
+
+Every method is blocking and ends its transaction before it returns or when its
+iterator ends, so that a long run holds no snapshot open. The tables are those
+of Synapse's ``synapse/storage/schema``; ``sha256`` came with Synapse 1.128.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from swift_provider.errors import ConfigError, SwiftProviderError
+from swift_provider.offload.homeserver import DatabaseConfig
+from swift_provider.offload.media import LOCAL, REMOTE, Media, thumbnail_names
+
+#: Rows that one answer of PostgreSQL's carries.
+FETCH_ROWS = 10_000
+CONNECT_TIMEOUT_SECONDS = 15
+#: Values in one statement; SQLite allows 32766 of them (999 before 3.32).
+LOOKUP_ROWS = 400
+
+_TABLES = {LOCAL: "local_media_repository", REMOTE: "remote_media_cache"}
+_COLUMNS = {
+    # Synapse's unique index keeps local rows apart from remote ones only if no
+    # origin is empty: such a row becomes NULL here, and is refused by the cache.
+    LOCAL: "media_id",
+    REMOTE: "NULLIF(media_origin, ''), media_id, filesystem_id",
+}
+#: Previews of web pages are Synapse's own business.
+_NO_PREVIEWS = {LOCAL: "url_cache IS NULL", REMOTE: "TRUE"}
+
+
+class DatabaseUnavailableError(SwiftProviderError):
+    """Synapse's database cannot be reached, refuses us, or lacks the media tables."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the database knows about one media.
+
+    :param length: bytes; ``None`` while Synapse is still waiting for the upload.
+    :param sha256: in hex; ``None`` if unknown.
+    :param thumbnails: by file name, the lengths that a thumbnail of that name may have.
+    """
+
+    filesystem_id: str
+    length: int | None
+    sha256: str | None
+    thumbnails: dict[str, set[int]] = field(default_factory=dict)
+
+
+class Database:
+    """One connection. Any thread may use it, one at a time.
+
+    :raises ConfigError: if the arguments are no connection's.
+    :raises DatabaseUnavailableError: if there is no connection to be had.
+    """
+
+    def __init__(self, config: DatabaseConfig) -> None:
+        self._where = config.where
+        self._is_sqlite = config.engine == "sqlite3"
+        self._driver_error: type[Exception] = sqlite3.Error
+        if self._is_sqlite:
+            self._connection: Any = self._open_sqlite(config)
+        else:
+            self._connection = self._connect_postgres(config)
+        with self._translated():
+            self._sha256 = {kind: self._has_sha256(table) for kind, table in _TABLES.items()}
+
+    def _open_sqlite(self, config: DatabaseConfig) -> sqlite3.Connection:
+        path = config.args["database"]
+        with self._translated():
+            # mode=ro: a misspelt path must not leave an empty database behind.
+            connection = sqlite3.connect(
+                f"file:{quote(path)}?mode=ro",
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        return connection
+
+    def _connect_postgres(self, config: DatabaseConfig) -> Any:
+        try:
+            import psycopg2
+        except ImportError as error:
+            raise ConfigError(
+                "a PostgreSQL database needs the driver psycopg2: "
+                "pip install 'synapse-swift-storage-provider[postgres]'"
+            ) from error
+        self._driver_error = psycopg2.Error
+        try:
+            connection = psycopg2.connect(
+                **{"connect_timeout": CONNECT_TIMEOUT_SECONDS, **config.args}
+            )
+            connection.set_session(readonly=True)
+        except (psycopg2.ProgrammingError, TypeError):
+            # The driver's text quotes what it could not understand, a password perhaps.
+            raise ConfigError(
+                f"{config.where} is not a PostgreSQL connection's: "
+                "give psycopg2's arguments, such as user, password, dbname, host and port"
+            ) from None
+        except psycopg2.Error as error:
+            raise self._unavailable(error) from error
+        return connection
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+    def idle_local(self, before_ms: int | None) -> Iterator[tuple[str]]:
+        """The ids of local media that were not accessed since ``before_ms``.
+
+        :param before_ms: milliseconds since the epoch; ``None`` for all media.
+        """
+        return self._stream(LOCAL, before_ms)
+
+    def idle_remote(self, before_ms: int | None) -> Iterator[tuple[str | None, str, str | None]]:
+        """Origin, media id and filesystem id of remote media, likewise.
+
+        An origin that is empty comes as ``None``.
+        """
+        return self._stream(REMOTE, before_ms)
+
+    def _stream(self, kind: str, before_ms: int | None) -> Iterator[Any]:
+        sql = f"SELECT {_COLUMNS[kind]} FROM {_TABLES[kind]} WHERE {_NO_PREVIEWS[kind]}"
+        values: tuple[int, ...] = ()
+        if before_ms is not None:
+            sql += " AND COALESCE(last_access_ts, created_ts) < %s"
+            values = (before_ms,)
+        with self._translated():
+            if self._is_sqlite:
+                yield from self._connection.execute(sql.replace("%s", "?"), values)
+                return
+            # A named cursor stays on the server: rows come as they are read.
+            with self._connection, self._connection.cursor("swift_media_upload") as cursor:
+                cursor.itersize = FETCH_ROWS
+                cursor.execute(sql, values)
+                yield from cursor
+
+    def facts(self, media: Sequence[Media]) -> dict[tuple[str, str], Facts]:
+        """What is known about these media, by origin and media id.
+
+        Media that the database does not know, or knows as a web page's
+        preview, are left out.
+        """
+        found: dict[tuple[str, str], Facts] = {}
+        for start in range(0, len(media), LOOKUP_ROWS):
+            batch = media[start : start + LOOKUP_ROWS]
+            local = [(one.media_id,) for one in batch if one.kind == LOCAL]
+            remote = [(one.origin, one.media_id) for one in batch if one.kind == REMOTE]
+            if local:
+                self._add_facts(found, LOCAL, "'', media_id, media_id", "media_id", local)
+            if remote:
+                key = "media_origin, media_id"
+                self._add_facts(found, REMOTE, f"{key}, filesystem_id", key, remote)
+        return found
+
+    def _add_facts(
+        self,
+        found: dict[tuple[str, str], Facts],
+        kind: str,
+        columns: str,
+        key: str,
+        wanted: Sequence[tuple[str, ...]],
+    ) -> None:
+        table = _TABLES[kind]
+        sha256 = "sha256" if self._sha256[kind] else "NULL"
+        selected = f"SELECT {columns}, media_length, {sha256} FROM {table}"
+        for origin, media_id, filesystem_id, length, digest in self._matching(
+            f"{selected} WHERE {_NO_PREVIEWS[kind]} AND", key, wanted
+        ):
+            if filesystem_id is not None:
+                found[origin, media_id] = Facts(filesystem_id, length, digest)
+        thumbnail = "thumbnail_width, thumbnail_height, thumbnail_type, thumbnail_method"
+        origin_and_id = columns.split(",")[0] + ", media_id"
+        selected = f"SELECT {origin_and_id}, {thumbnail}, thumbnail_length FROM {table}_thumbnails"
+        for origin, media_id, width, height, content_type, method, length in self._matching(
+            f"{selected} WHERE", key, wanted
+        ):
+            facts = found.get((origin, media_id))
+            if facts is None or length is None:
+                continue
+            for name in thumbnail_names(width, height, str(content_type), str(method), kind):
+                facts.thumbnails.setdefault(name, set()).add(length)
+
+    def known(self, kind: str, names: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Which of these origins and filesystem ids belong to any row, be it a preview's.
+
+        Slow for many remote ones: Synapse has no index on ``filesystem_id``.
+        """
+        found: set[tuple[str, str]] = set()
+        for start in range(0, len(names), LOOKUP_ROWS):
+            batch = names[start : start + LOOKUP_ROWS]
+            if kind == LOCAL:
+                sql = "SELECT '', media_id FROM local_media_repository WHERE"
+                rows = self._matching(sql, "media_id", [(name,) for _, name in batch])
+            else:
+                key = "media_origin, filesystem_id"
+                rows = self._matching(f"SELECT {key} FROM remote_media_cache WHERE", key, batch)
+            found.update((origin, filesystem_id) for origin, filesystem_id in rows)
+        return found
+
+    def _matching(
+        self, sql: str, key: str, wanted: Sequence[tuple[str, ...]]
+    ) -> Iterable[tuple[Any, ...]]:
+        """All rows whose key is wanted."""
+        # PostgreSQL's text holds no NUL: such a name is in no row of it.
+        kept = wanted if self._is_sqlite else [row for row in wanted if "\0" not in "".join(row)]
+        if not kept:
+            return []
+        row = "(" + ", ".join(["%s"] * len(kept[0])) + ")"
+        sql = f"{sql} ({key}) IN (VALUES {', '.join([row] * len(kept))})"
+        values = [value for row in kept for value in row]
+        with self._translated():
+            if self._is_sqlite:
+                return list(self._connection.execute(sql.replace("%s", "?"), values))
+            with self._connection, self._connection.cursor() as cursor:
+                cursor.execute(sql, values)
+                return list(cursor)
+
+    def _has_sha256(self, table: str) -> bool:
+        sql = f"SELECT * FROM {table} LIMIT 0"
+        if self._is_sqlite:
+            description = self._connection.execute(sql).description
+        else:
+            with self._connection, self._connection.cursor() as cursor:
+                cursor.execute(sql)
+                description = cursor.description
+        return "sha256" in [column[0] for column in description]
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except self._driver_error as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> DatabaseUnavailableError:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return DatabaseUnavailableError(f"Synapse's database ({self._where}): {reason}")

@@ -1,0 +1,126 @@
+"""Where Synapse keeps media, as paths relative to its media store.
+
+The rules are those of Synapse's ``synapse/media/filepath.py``. Every part of
+a path comes from a database row that a remote server may have had a say in,
+so a part is accepted only if Synapse itself would accept it. Previews of web
+pages (``url_cache``) never go to a storage provider and have no path here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+LOCAL = "local"
+REMOTE = "remote"
+
+#: The media store's folders that hold media; Synapse spells the last one without an "s".
+ROOTS = ("local_content", "local_thumbnails", "remote_content", "remote_thumbnail")
+
+# The characters of Synapse's ALLOWED_CHARACTERS, and no longer than a file name may be.
+_PART = r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9_.\[\]:-]{1,255}"
+_SERVER_NAME = re.compile(_PART + r"\Z")
+_FILE_ID = re.compile(
+    r"(?!\.\.)[A-Za-z0-9_.\[\]:-]{2}(?!\.\.)[A-Za-z0-9_.\[\]:-]{2}" + _PART + r"\Z"
+)
+_SHOWN_CHARACTERS = 80
+
+
+class UnsafeNameError(ValueError):
+    """A name that Synapse would not use as part of a path."""
+
+
+class Media(NamedTuple):
+    """One row of Synapse's ``local_media_repository`` or ``remote_media_cache``.
+
+    :param origin: the remote server's name; empty for local media.
+    :param filesystem_id: what the path is made of; equals the media id if local.
+    :param kind: :data:`LOCAL` or :data:`REMOTE`.
+    """
+
+    origin: str
+    media_id: str
+    filesystem_id: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{shown(self.origin)}/{shown(self.media_id)}" if self.origin else shown(self[1])
+
+
+class Places(NamedTuple):
+    """Where one media is kept: relative paths."""
+
+    content: str
+    thumbnails: str
+
+    def on(self, base_path: str) -> Places:
+        """The same below a media store."""
+        return Places(f"{base_path}/{self.content}", f"{base_path}/{self.thumbnails}")
+
+
+def places(origin: str, filesystem_id: str, kind: str) -> Places:
+    """Where Synapse keeps a media's file, and the folder of its thumbnails.
+
+    :raises UnsafeNameError: if the names would lead anywhere else.
+    """
+    if _FILE_ID.match(filesystem_id) is None:
+        raise UnsafeNameError(f"not a file that Synapse would make: {shown(filesystem_id)}")
+    tail = f"{filesystem_id[:2]}/{filesystem_id[2:4]}/{filesystem_id[4:]}"
+    if kind == LOCAL and origin == "":
+        return Places(f"local_content/{tail}", f"local_thumbnails/{tail}")
+    if kind == REMOTE and _SERVER_NAME.match(origin) is not None:
+        return Places(f"remote_content/{origin}/{tail}", f"remote_thumbnail/{origin}/{tail}")
+    raise UnsafeNameError(f"not a server's media: {shown(kind)}, {shown(origin)}")
+
+
+def thumbnail_names(
+    width: int, height: int, content_type: str, method: str, kind: str
+) -> Iterator[str]:
+    """The names a thumbnail's file may have inside its media's folder.
+
+    Thumbnails of remote media once had names without the method; those files
+    are still read. Nothing is yielded for a row that could not have a file.
+    """
+    top_level, slash, sub = content_type.partition("/")
+    stem = f"{width}-{height}-{top_level}-{sub}"
+    if not slash or _SERVER_NAME.match(f"{stem}-{method}") is None:
+        return
+    yield f"{stem}-{method}"
+    if kind == REMOTE:
+        yield stem
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether Synapse could have made a file of this name."""
+    return _SERVER_NAME.match(name) is not None
+
+
+def media_of_object(path: str) -> tuple[str, str, str] | None:
+    """Which media a relative path belongs to.
+
+    :returns: kind, origin and filesystem id; ``None`` if Synapse keeps nothing there.
+    """
+    root, _, rest = path.partition("/")
+    parts = rest.split("/")
+    is_thumbnail = root in ("local_thumbnails", "remote_thumbnail")
+    kind = REMOTE if root.startswith("remote_") else LOCAL
+    expected = 3 + (kind == REMOTE) + is_thumbnail
+    if root not in ROOTS or len(parts) != expected:
+        return None
+    origin = parts.pop(0) if kind == REMOTE else ""
+    filesystem_id = "".join(parts[:3])
+    try:
+        found = places(origin, filesystem_id, kind)
+    except UnsafeNameError:
+        return None
+    if is_thumbnail and not is_plain_name(parts[3]):
+        return None
+    whole = f"{found.thumbnails}/{parts[3]}" if is_thumbnail else found.content
+    return (kind, origin, filesystem_id) if whole == path else None
+
+
+def shown(name: str) -> str:
+    """A name that nobody has checked, made fit for a terminal: short, and without controls."""
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name[:_SHOWN_CHARACTERS])
+    return text + "…" if len(name) > _SHOWN_CHARACTERS else text

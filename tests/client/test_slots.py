@@ -1,0 +1,191 @@
+"""How many exchanges are under way at once: never more, and under load not fewer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from swift_provider.client import Observer
+from swift_provider.client.slots import Lane, Lease, Slots
+from tests.client.conftest import Faulty
+from tests.client.trouble import LONG_PATIENCE, MakeFile, begin, nothing_under_way, soon, until
+from tests.servers.faults import ON_REQUEST, Delay, Stall
+
+
+class House:
+    """Slots, and those who hold or wait for one."""
+
+    def __init__(self, size: int, kept_for_reads: int = 0) -> None:
+        self.clock = Clock()
+        self.told: list[tuple[int, int]] = []
+        observer = Observer()
+        observer.slots_changed = lambda *numbers: self.told.append(numbers)  # type: ignore[method-assign]
+        self.slots = Slots(size, kept_for_reads, self.clock, observer)
+
+    def ask(self, lane: Lane) -> tuple[Deferred[Any], list[Lease]]:
+        got: list[Lease] = []
+        waiting = begin(self.slots.acquire(lane))
+        waiting.addCallbacks(got.append, lambda failure: failure.trap(CancelledError))
+        return waiting, got
+
+    def settle(self) -> None:
+        self.clock.advance(0)
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_no_more_than_there_are(lane: Lane) -> None:
+    """Whoever comes when all are taken waits for the first that is given back."""
+    house = House(2)
+    asked = [house.ask(lane)[1] for _ in range(3)]
+    assert [len(got) for got in asked] == [1, 1, 0]
+    assert (house.slots.in_flight, house.slots.waiting) == (2, 1)
+    asked[0][0].release()
+    asked[0][0].release()
+    house.settle()
+    assert [len(got) for got in asked] == [1, 1, 1]
+    assert (house.slots.in_flight, house.slots.waiting) == (2, 0)
+    for got in asked[1:]:
+        got[0].release()
+    assert (house.slots.in_flight, house.slots.waiting) == (0, 0)
+    assert house.told[-1] == (0, 0)
+    assert max(house.told)[0] == 2
+
+
+def test_some_are_left_to_readers() -> None:
+    """Uploads wait while readers still find a slot; readers may take them all."""
+    house = House(4, kept_for_reads=1)
+    writes = [house.ask(Lane.WRITE)[1] for _ in range(10)]
+    assert sum(map(len, writes)) == 3
+    assert len(house.ask(Lane.READ)[1]) == 1
+    assert house.slots.in_flight == 4
+    reading = House(4, kept_for_reads=1)
+    assert sum(len(reading.ask(Lane.READ)[1]) for _ in range(10)) == 4
+
+
+def test_one_is_left_to_uploads() -> None:
+    """With a single slot both kinds still get their turn."""
+    house = House(1, kept_for_reads=1)
+    (first,) = house.ask(Lane.WRITE)[1]
+    _, second = house.ask(Lane.READ)
+    first.release()
+    house.settle()
+    assert len(second) == 1
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_leaving_the_queue(lane: Lane) -> None:
+    """Who stops waiting, in whichever queue, is passed over."""
+    house = House(1)
+    held = house.ask(Lane.READ)[1]
+    # The first upload waits for the slot, the second for the first.
+    leaving = [house.ask(lane) for _ in range(2)]
+    _, staying = house.ask(lane)
+    for waiting, _ in leaving:
+        waiting.cancel()
+    assert house.slots.waiting == 1
+    held[0].release()
+    house.settle()
+    assert [got for _, got in leaving] == [[], []]
+    assert len(staying) == 1
+    staying[0].release()
+    assert house.slots.in_flight == 0
+    assert len(house.ask(lane)[1]) == 1
+
+
+def test_whoever_gives_back_is_not_interrupted() -> None:
+    """The next one runs in a later turn of the reactor."""
+    house = House(1)
+    (lease,) = house.ask(Lane.READ)[1]
+    _, waiting = house.ask(Lane.READ)
+    lease.release()
+    assert waiting == []
+    house.settle()
+    assert len(waiting) == 1
+
+
+# Against the real Swift
+
+
+@pytest.mark.parametrize("shares_reactor", [True, False])
+async def test_the_limit_is_used_and_kept(
+    faulty: Faulty, container: str, make_file: MakeFile, shares_reactor: bool
+) -> None:
+    """Under ten times the load exactly ``threadpool_size`` exchanges are open at the peak.
+
+    Where readers share the reactor they take the slots that uploads may not;
+    elsewhere uploads alone take all.
+    """
+    size = 8
+    client = faulty.client(
+        threadpool_size=size, shares_reactor=shares_reactor, patience=LONG_PATIENCE
+    )
+    await client.put_object(container, "name", make_file(b"content"))
+    await faulty.proxy.wait_idle()
+    faulty.proxy.exchanges_peak = 0
+    faulty.proxy.add(Delay(0.02, times=None))
+
+    async def read() -> None:
+        download = await client.get_object(container, "name")
+        download.abandon()
+
+    operations = []
+    for number in range(10 * size):
+        if shares_reactor and number % 2:
+            operations.append(begin(read()))
+        else:
+            source = make_file(b"content")
+            operations.append(begin(client.put_object(container, f"name-{number}", source)))
+    for operation in operations:
+        await soon(operation)
+    assert faulty.proxy.exchanges_peak == size
+    assert faulty.proxy.connections_peak <= size
+    await nothing_under_way(faulty, client)
+
+
+async def test_uploads_alone_leave_room(
+    faulty: Faulty, container: str, make_file: MakeFile
+) -> None:
+    """Five hundred uploads in the queue, all held up: a download does not wait for any."""
+    client = faulty.client(threadpool_size=8, patience=LONG_PATIENCE)
+    await client.put_object(container, "wanted", make_file(b"content"))
+    faulty.proxy.add(stall := Stall(ON_REQUEST, times=None, match=("PUT", "")))
+    source = make_file(b"x")
+    finished: list[int] = []
+
+    async def upload(number: int) -> None:
+        await client.put_object(container, f"name-{number}", source)
+        finished.append(number)
+
+    uploads = [begin(upload(number)) for number in range(500)]
+    await until(lambda: stall.fired == 6)
+    assert client.slots.waiting == 494
+    download = await soon(begin(client.get_object(container, "wanted")))
+    download.abandon()
+    assert finished == []
+    assert (stall.fired, client.slots.waiting) == (6, 494)
+    for waiting in uploads:
+        waiting.addErrback(lambda failure: failure.trap(CancelledError))
+    for waiting in reversed(uploads):
+        waiting.cancel()
+    stall.release()
+    await nothing_under_way(faulty, client)
+
+
+async def test_time_in_the_queue_takes_no_tries(
+    faulty: Faulty, container: str, make_file: MakeFile
+) -> None:
+    """An upload that has waited for its turn longer than it may try is tried as often as any."""
+    from tests.servers.faults import Answer, Pass
+
+    client = faulty.client(threadpool_size=1, patience=LONG_PATIENCE)
+    client._requester._patience = patience = type(LONG_PATIENCE)(1.0, 0.01, 0.05, 30.0)  # type: ignore[attr-defined]
+    assert patience.total_seconds == 1.0
+    faulty.proxy.add(Delay(1.5, match=("PUT", "first")))
+    faulty.proxy.add(Answer(503, match=("PUT", "second")), Pass())
+    first = begin(client.put_object(container, "first", make_file(b"x")))
+    second = begin(client.put_object(container, "second", make_file(b"x")))
+    await soon(first)
+    await soon(second)

@@ -1,0 +1,151 @@
+"""Media stores, runs of the script, and the objects that came of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import swiftclient
+import yaml
+from keystoneauth1 import session
+from keystoneauth1.identity import v3
+
+from tests.offload.synapse_store import SynapseStore
+from tests.servers import process
+from tests.servers.keystone import REGION, Credentials
+from tests.servers.postgres import Postgres
+from tests.servers.swift import Swift
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SynapseStore]:
+    """A media store with a SQLite database."""
+    made = SynapseStore(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SynapseStore]:
+    """A media store with either database."""
+    arguments = None
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        arguments = server.create_database(f"offload-{uuid4().hex[:12]}")
+    made = SynapseStore(tmp_path, arguments)
+    yield made
+    made.close()
+
+
+class Script:
+    """Runs ``swift_media_upload`` in a folder of its own.
+
+    :param folder: the working directory; ``homeserver.yaml`` is written into it.
+    """
+
+    def __init__(self, folder: Path, environment: dict[str, str] | None = None) -> None:
+        self.folder = folder
+        # The checkout's own package, whether it is installed or not.
+        path = {"PYTHONPATH": str(process.ROOT)}
+        self.environment = process.child_environment({**path, **(environment or {})})
+
+    def configure(self, store: SynapseStore, **provider: Any) -> None:
+        """Write ``homeserver.yaml`` for a store.
+
+        :param provider: the module's ``config``; no entry for it if empty.
+        """
+        options: dict[str, Any] = {"database": store.yaml_section}
+        if provider:
+            module = "swift_provider.SwiftStorageProviderBackend"
+            options["media_storage_providers"] = [{"module": module, "config": provider}]
+        (self.folder / "homeserver.yaml").write_text(yaml.safe_dump(options))
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line."""
+        return [sys.executable, str(process.ROOT / "scripts" / "swift_media_upload"), *arguments]
+
+    def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run it to its end."""
+        return subprocess.run(
+            self.command(*(str(one) for one in arguments)),
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """Run it beside the test."""
+        return subprocess.Popen(
+            self.command(*(str(one) for one in arguments)),
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    """The script, without a cloud."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return Script(folder)
+
+
+class Objects:
+    """A container of the real Swift, through python-swiftclient."""
+
+    def __init__(self, account: Credentials) -> None:
+        self._connection = swiftclient.Connection(
+            session=session.Session(v3.Password(**account.auth())),
+            os_options={"region_name": REGION},
+        )
+        self.container = f"offload-{uuid4().hex[:12]}"
+        self._connection.put_container(self.container)
+
+    def names(self) -> set[str]:
+        """As listed."""
+        return {row["name"] for row in self._connection.get_container(self.container)[1]}
+
+    def __getitem__(self, name: str) -> bytes:
+        content: bytes = self._connection.get_object(self.container, name)[1]
+        return content
+
+    def __setitem__(self, name: str, content: bytes) -> None:
+        self._connection.put_object(self.container, name, content)
+
+    def delete(self, name: str) -> None:
+        """Delete an object."""
+        self._connection.delete_object(self.container, name)
+
+    def modified(self, name: str) -> str:
+        """When it was stored."""
+        stamp: str = self._connection.head_object(self.container, name)["x-timestamp"]
+        return stamp
+
+
+@pytest.fixture
+def objects(swift: Swift, account: Credentials) -> Objects:
+    """A new, empty container."""
+    return Objects(account)
+
+
+@pytest.fixture
+def offload(
+    script: Script, clouds_yaml: Callable[..., Path], objects: Objects, store: SynapseStore
+) -> Script:
+    """The script, configured for ``objects`` and ``store``."""
+    script.environment["OS_CLIENT_CONFIG_FILE"] = str(clouds_yaml())
+    script.configure(store, cloud="matrix", container=objects.container)
+    return script
