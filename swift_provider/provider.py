@@ -223,16 +223,16 @@ class SwiftStorageProviderBackend(StorageProvider):
         """Give uploads that are under way a moment to end."""
         logger.info("Waiting for %d uploads to Swift to end", len(self._storing))
         ended = DeferredList(list(self._storing))
-        ended.addTimeout(SHUTDOWN_SECONDS, self._reactor, self._stop_waiting)
-        await make_deferred_yieldable(ended)
+        given_up: Deferred[None] = Deferred()
+        timer = self._reactor.callLater(SHUTDOWN_SECONDS, given_up.callback, None)
+        await make_deferred_yieldable(DeferredList([ended, given_up], fireOnOneCallback=True))
+        if timer.active():
+            timer.cancel()
         if self._storing:
             logger.warning(
                 "Synapse ends before these were uploaded (swift_media_upload will do it): %s",
                 ", ".join(self._storing.values()),
             )
-
-    def _stop_waiting(self, _failure: object, _seconds: float) -> None:
-        """In place of the error of a time limit that has passed."""
 
 
 class SwiftResponder(Responder):
@@ -253,7 +253,10 @@ class SwiftResponder(Responder):
     def write_to_consumer(self, consumer: IConsumer) -> Deferred[None]:
         """Stream the file.
 
-        :returns: fires once everything was written and was right.
+        :returns: fires once everything was written and was right. Fails with what Synapse
+            answers if it has not begun to (503 where another try may help), with
+            :class:`ConsumerRequestedStopError` if the client has gone, or with what the
+            consumer raised.
         """
         done = self._download.deliver(consumer)
         if isinstance(consumer, BackgroundFileConsumer):
@@ -285,9 +288,11 @@ class SwiftResponder(Responder):
         gone = isinstance(request, Request) and request.channel is None
         if gone or failure.check(ConsumerStoppedError):
             raise ConsumerRequestedStopError("the client has gone") from failure.value
-        logger.error("%s was not delivered whole from Swift: %s", self._path, failure.value)
         if isinstance(request, Request):
             _break_off(request)
+        if failure.check(SwiftProviderError):
+            raise _for_clients(failure.value, "deliver", self._path) from failure.value
+        logger.error("Cannot deliver %s: %s", self._path, failure.value)
         return failure
 
     def __exit__(

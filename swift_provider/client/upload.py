@@ -161,7 +161,7 @@ class FileBody(Body):
             self._read_ahead()
             last = self._position == self._end and self._reading is None
             self._consumer.write(chunk)
-            if last and self._state is not _State.STOPPED:
+            if last:
                 self._state = _State.DONE  # before anybody is told of the progress
             self.on_progress(len(chunk))
             if last:

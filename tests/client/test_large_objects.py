@@ -58,7 +58,6 @@ from tests.servers.swift import Swift
 MIB = 1024 * 1024
 #: Four segments of one mebibyte, the last of them short.
 SIZE = 3 * MIB + 12_345
-SEGMENT = f"/{{}}_segments/"
 
 
 class Raw:
@@ -70,9 +69,7 @@ class Raw:
 
     def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         sent = {**self._headers, **{k.replace("_", "-"): v for k, v in headers.items()}}
-        answer = requests.request(
-            method, f"{self.url}/{path}", data=body, headers=sent, timeout=30
-        )
+        answer = requests.request(method, f"{self.url}/{path}", data=body, headers=sent, timeout=30)
         if answer.status_code != 404:
             answer.raise_for_status()
         return answer
@@ -398,25 +395,6 @@ async def test_a_manifest_with_a_wrong_etag_is_no_success(
     assert raw.names(container) == raw.names(f"{container}_segments") == []
 
 
-async def test_a_cluster_that_stores_the_manifest_as_it_is(
-    faulty: Faulty,
-    cutting: Callable[..., SwiftClient],
-    container: str,
-    make_file: MakeFile,
-    raw: Raw,
-) -> None:
-    """Where manifests mean nothing, the JSON that was stored in place of a file is removed."""
-    client = cutting(patience=SHORT_PATIENCE)
-
-    class Plain(Answer):
-        """Not an answer: the request is let through as one for a plain object."""
-
-    faulty.proxy.add(Rename(match=("PUT", "multipart-manifest=put"), times=None))
-    with pytest.raises(DamagedError):
-        await client.put_object(container, "name", make_file(content_of(SIZE)))
-    assert raw.names(container) == raw.names(f"{container}_segments") == []
-
-
 # Limits of the cluster
 
 
@@ -432,9 +410,7 @@ async def small(
     await proxy.stop()
 
 
-async def test_the_clusters_limit_makes_segments(
-    small: Faulty, make_file: MakeFile
-) -> None:
+async def test_the_clusters_limit_makes_segments(small: Faulty, make_file: MakeFile) -> None:
     """A file above ``max_file_size`` is cut, though ``segment_size`` would allow it whole."""
     client = small.client(region_name=SMALL_REGION, patience=LONG_PATIENCE)
     container = f"limit-{uuid4().hex[:8]}"
@@ -450,9 +426,7 @@ async def test_the_clusters_limit_makes_segments(
     assert len(asked) == 1
 
 
-async def test_a_cluster_that_hides_its_limits(
-    small: Faulty, make_file: MakeFile
-) -> None:
+async def test_a_cluster_that_hides_its_limits(small: Faulty, make_file: MakeFile) -> None:
     """Without ``/info`` the usual limits hold; asking costs one try in a long time."""
     client = small.client(region_name=SMALL_REGION, patience=LONG_PATIENCE)
     container = f"limit-{uuid4().hex[:8]}"
@@ -469,6 +443,16 @@ async def test_a_cluster_that_hides_its_limits(
             container, "name", make_file(content_of(2 * SMALL_MAX_FILE_SIZE + 1))
         )
     assert len([seen for seen in small.proxy.requests if seen.path == "/info"]) == 1
+
+
+async def test_a_cluster_without_static_large_objects(
+    faulty: Faulty, cutting: Callable[..., SwiftClient], container: str, make_file: MakeFile
+) -> None:
+    """Where manifests are not known, a file is stored as one object, as long as that goes."""
+    info = json.dumps({"swift": {"max_file_size": 5 * MIB}}).encode()
+    faulty.proxy.add(Answer(200, info, match=("GET", "/info")))
+    stored_as = await cutting().put_object(container, "name", make_file(content_of(SIZE)))
+    assert stored_as.is_plain
 
 
 # Deleting, and the content of others' large objects

@@ -8,11 +8,11 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from swift_provider.client import Observer
+from swift_provider.client import Observer, Patience
 from swift_provider.client.slots import Lane, Lease, Slots
 from tests.client.conftest import Faulty
 from tests.client.trouble import LONG_PATIENCE, MakeFile, begin, nothing_under_way, soon, until
-from tests.servers.faults import ON_REQUEST, Delay, Stall
+from tests.servers.faults import ON_REQUEST, Answer, Delay, Stall
 
 
 class House:
@@ -178,13 +178,12 @@ async def test_time_in_the_queue_takes_no_tries(
     faulty: Faulty, container: str, make_file: MakeFile
 ) -> None:
     """An upload that has waited for its turn longer than it may try is tried as often as any."""
-    from tests.servers.faults import Answer, Pass
-
-    client = faulty.client(threadpool_size=1, patience=LONG_PATIENCE)
-    client._requester._patience = patience = type(LONG_PATIENCE)(1.0, 0.01, 0.05, 30.0)  # type: ignore[attr-defined]
-    assert patience.total_seconds == 1.0
-    faulty.proxy.add(Delay(1.5, match=("PUT", "first")))
-    faulty.proxy.add(Answer(503, match=("PUT", "second")), Pass())
+    patience = Patience(
+        total_seconds=2.0, first_delay=0.01, longest_delay=0.05, operation_seconds=30.0
+    )
+    client = faulty.client(threadpool_size=1, patience=patience)
+    faulty.proxy.add(Delay(2.5, match=("PUT", "first")))
+    faulty.proxy.add(Answer(503, match=("PUT", "second")))
     first = begin(client.put_object(container, "first", make_file(b"x")))
     second = begin(client.put_object(container, "second", make_file(b"x")))
     await soon(first)

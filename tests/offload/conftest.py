@@ -118,6 +118,11 @@ class Objects:
         """As listed."""
         return {row["name"] for row in self._connection.get_container(self.container)[1]}
 
+    def md5s(self) -> dict[str, str]:
+        """Of each object, as listed."""
+        rows = self._connection.get_container(self.container, full_listing=True)[1]
+        return {row["name"]: row["hash"] for row in rows}
+
     def __getitem__(self, name: str) -> bytes:
         content: bytes = self._connection.get_object(self.container, name)[1]
         return content

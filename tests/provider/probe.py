@@ -1,0 +1,64 @@
+"""A Synapse module that lets a test call the storage providers as Synapse itself does.
+
+Loaded by ``modules:`` in ``homeserver.yaml``; imports nothing but what Synapse's own
+environment has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from synapse.logging.context import current_context
+from synapse.media._base import FileInfo
+from synapse.module_api import (
+    DirectServeJsonResource,
+    ModuleApi,
+    SynapseRequest,
+    parse_json_object_from_request,
+)
+
+PATH = "/_probe"
+
+
+class Probe:
+    """Made by Synapse; serves PATH."""
+
+    def __init__(self, config: object, api: ModuleApi) -> None:
+        api.register_web_resource(PATH, _Calls(api))
+
+
+class _Calls(DirectServeJsonResource):
+    """POST ``{"call", "container", "path", "url_cache"}``: a result and ``kept_context``."""
+
+    def __init__(self, api: ModuleApi) -> None:
+        super().__init__(clock=api._hs.get_clock())
+        self._api = api
+
+    async def _async_render_POST(self, request: SynapseRequest) -> tuple[int, Any]:
+        asked = parse_json_object_from_request(request)
+        backend = _backend(self._api, asked["container"])
+        info = FileInfo(server_name=None, file_id="probe", url_cache=asked["url_cache"])
+        before = current_context()
+        result = await getattr(self, "_" + asked["call"])(backend, asked["path"], info)
+        return 200, {"result": result, "kept_context": current_context() is before}
+
+    async def _fetch_and_leave(self, backend: Any, path: str, info: FileInfo) -> bool:
+        responder = await backend.fetch(path, info)
+        if responder is None:
+            return False
+        with responder:
+            pass
+        return True
+
+    async def _store(self, backend: Any, path: str, info: FileInfo) -> None:
+        await backend.store_file(path, info)
+
+    async def _delete(self, backend: Any, path: str, info: FileInfo) -> None:
+        await backend.delete(path, info)
+
+
+def _backend(api: ModuleApi, container: str) -> Any:
+    for wrapper in api._hs.get_media_repository().media_storage.storage_providers:
+        if f"[{container}]" in str(wrapper):
+            return wrapper.backend
+    raise LookupError(container)
