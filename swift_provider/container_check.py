@@ -62,8 +62,8 @@ async def check_container(client: SwiftClient, settings: Settings) -> None:
                 raise
             await client.create_container(container)
             logger.info("Created the Swift container %s", container)
-        else:
-            logger.info("The Swift container %s is ready", container)
+        host = urlsplit(await client.storage_url()).netloc
+        logger.info("The Swift container %s at %s is ready", container, host)
     except AccessDeniedError as error:
         logger.warning(
             "This user may not look at the Swift container %s, and perhaps not use it either: %s",

@@ -290,9 +290,10 @@ class SwiftResponder(Responder):
             raise ConsumerRequestedStopError("the client has gone") from failure.value
         if isinstance(request, Request):
             _break_off(request)
-        if failure.check(SwiftProviderError):
-            raise _for_clients(failure.value, "deliver", self._path) from failure.value
-        logger.error("Cannot deliver %s: %s", self._path, failure.value)
+        error = failure.value
+        if isinstance(error, SwiftProviderError):
+            raise _for_clients(error, "deliver", self._path) from error
+        logger.error("Cannot deliver %s: %s", self._path, error)
         return failure
 
     def __exit__(

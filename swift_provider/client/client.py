@@ -299,6 +299,13 @@ class SwiftClient:
 
     # The rest
 
+    async def storage_url(self) -> str:
+        """The URL in use: the setting's, or the catalogue's.
+
+        :raises AuthError: if signing in, which tells the latter, fails.
+        """
+        return await self._requester.storage_url()
+
     def run_in_thread(self, function: Any, *arguments: object) -> Deferred[Any]:
         """Call a blocking function in one of the client's few threads."""
         return self._threads.run(function, *arguments)

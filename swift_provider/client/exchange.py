@@ -14,7 +14,7 @@ This is our own ``IAgent``: treq builds the request on top of it, Twisted's
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -118,7 +118,14 @@ class Exchange:
     :ivar answered: the answer's headers have come.
     """
 
-    def __init__(self, transport: Transport, lease: Lease, target: Target) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        lease: Lease,
+        target: Target,
+        on_sent: Callable[[int], None],
+    ) -> None:
+        self._on_sent = on_sent
         self.transport = transport
         self.target = target
         self.reused = False
@@ -201,7 +208,8 @@ class Exchange:
         body.on_progress = self._sent
         self._keeping = self.transport.reactor.callLater(KEEP_READING_SECONDS, self._keep_reading)
 
-    def _sent(self, _count: int) -> None:
+    def _sent(self, count: int) -> None:
+        self._on_sent(count)
         assert self._body is not None
         if self._body.finished:
             self._watchdog.watch(self.transport.limits.response, "no answer came")

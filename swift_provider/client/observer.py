@@ -17,7 +17,9 @@ class Observer:
         """
 
     def failed(self, error: Exception) -> None:
-        """An operation ends in this error; no further try follows."""
+        """An operation ends in this error; no further try follows. Not called for an
+        object that Swift does not have, which is an answer.
+        """
 
     def retried(self, error: Exception) -> None:
         """A try failed with this error, and another one follows."""

@@ -184,9 +184,18 @@ class Requester:
             operation = self._limited(operation, request)
         try:
             return await operation
+        except ObjectNotFoundError:
+            raise  # an answer, not a failure
         except SwiftProviderError as error:
             self._observer.failed(error)
             raise
+
+    async def storage_url(self) -> str:
+        """Where requests go; signs in to find out, if need be.
+
+        :raises AuthError: if that fails.
+        """
+        return (await self._authenticator.authorize()).storage_url
 
     async def _limited(
         self, operation: Coroutine[Deferred[Any], Any, Result], request: Request
@@ -253,7 +262,7 @@ class Requester:
         lease = await self._slots.acquire(request.lane)
         began = self._clock.seconds()
         tries.excuse(began - asked)
-        exchange = Exchange(self._transport, lease, request.target)
+        exchange = Exchange(self._transport, lease, request.target, self._observer.sent)
         answered = self._answered(request, exchange, handle)
         if request.lane is Lane.WRITE:
             answered = self._limited(answered, request)

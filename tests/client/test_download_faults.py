@@ -150,12 +150,30 @@ async def test_a_paused_consumer_stops_the_server(
     sent = await settled(lambda: faulty.proxy.bytes_to_client)
     # Both kernels' socket buffers, 6 MiB each at most, and a few reads.
     assert sent < 24 * MIB
-    assert len(sink.content) <= 2 * 64 * 1024
+    assert sum(map(len, sink.pieces)) <= 2 * 64 * 1024
     assert resident_bytes() - before < 8 * MIB
     assert sink.producer is not None
     sink.producer.resumeProducing()
     await done
     assert b"".join(sink.pieces) == content
+
+
+async def test_a_pause_within_the_first_bytes_is_kept(faulty: Faulty, container: str) -> None:
+    """Bytes that came together with the headers are written at once; a pause in them holds."""
+    faulty.proxy.add(Answer(200, LARGE, {"ETag": MD5}))
+    sink = Pieces(pause_after=1)
+    download = await faulty.client().get_object(container, "object")
+    turn: Deferred[None] = Deferred()
+    reactor.callLater(0, turn.callback, None)
+    await turn
+    done = download.deliver(sink)
+    assert sink.pieces, "they did not come together"
+    await settled(lambda: len(sink.pieces))
+    assert sum(map(len, sink.pieces)) <= 64 * 1024
+    assert sink.producer is not None
+    sink.producer.resumeProducing()
+    await done
+    assert b"".join(sink.pieces) == LARGE
 
 
 # Broken bodies
@@ -246,20 +264,20 @@ async def test_a_broken_answer_to_the_request_for_the_rest(
 @pytest.mark.parametrize(
     "fault",
     [
-        FlipBit(in_response(30_000), bit=5),
-        Cut(in_response(30_000)),
-        Reset(in_response(0)),
-        Stall(in_response(59_999)),
-        Answer(200, SMALL[:-1], {"ETag": hashlib.md5(SMALL).hexdigest()}),
+        lambda: FlipBit(in_response(30_000), bit=5),
+        lambda: Cut(in_response(30_000)),
+        lambda: Reset(in_response(0)),
+        lambda: Stall(in_response(59_999)),
+        lambda: Answer(200, SMALL[:-1], {"ETag": hashlib.md5(SMALL).hexdigest()}),
     ],
     ids=["damaged", "cut", "reset", "stalled", "short"],
 )
 async def test_a_small_body_is_right_before_it_is_delivered(
-    faulty: Faulty, container: str, store: Store, fault: Fault
+    faulty: Faulty, container: str, store: Store, fault: Callable[[], Fault]
 ) -> None:
     """What is wrong with a small body is mended before the consumer sees any of it."""
     await store(SMALL)
-    faulty.proxy.add(fault)
+    faulty.proxy.add(fault())
     sink = Sink()
     writes: list[int] = []
     sink.on_write = lambda: writes.append(len(sink.content))
