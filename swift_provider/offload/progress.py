@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from typing import Any, TextIO
 
+from swift_provider.offload.summary import readable
+
 LINE_EVERY_SECONDS = 30.0
 
 
 class Progress:
     """Shows nothing itself; also what ``--no-progress`` gives."""
 
-    def advance(self, count: int, files: int = 0, failed: int = 0) -> None:
+    def advance(self, count: int, files: int = 0, failed: int = 0, size: int = 0) -> None:
         """So many more are done.
 
         :param files: files dealt with in all, where that is not what is counted.
         :param failed: files that failed, in all.
+        :param size: bytes that were sent or received, in all.
         """
 
     def note(self, line: str) -> None:
@@ -35,7 +38,7 @@ class Lines(Progress):
         self._done = 0
         self._began = self._shown = time.monotonic()
 
-    def advance(self, count: int, files: int = 0, failed: int = 0) -> None:
+    def advance(self, count: int, files: int = 0, failed: int = 0, size: int = 0) -> None:
         """Count, and say so if the last line is old."""
         self._done += count
         now = time.monotonic()
@@ -44,7 +47,10 @@ class Lines(Progress):
         self._shown = now
         of_total = "" if self._total is None else f" of {self._total}"
         rate = self._done / (now - self._began)
-        self.note(f"{self._done}{of_total} media, {rate:.1f}/s, {files} files, {failed} failed")
+        self.note(
+            f"{self._done}{of_total} media, {rate:.1f}/s, "
+            f"{files} files, {readable(size)}, {failed} failed"
+        )
 
     def note(self, line: str) -> None:
         """Show a line that stays."""
@@ -59,10 +65,12 @@ class Bar(Progress):
 
         self._bar: Any = tqdm.tqdm(total=total, unit=" media", file=stream, dynamic_ncols=True)
 
-    def advance(self, count: int, files: int = 0, failed: int = 0) -> None:
+    def advance(self, count: int, files: int = 0, failed: int = 0, size: int = 0) -> None:
         """Move the bar."""
         if files or failed:
-            self._bar.set_postfix(files=files, failed=failed, refresh=False)
+            self._bar.set_postfix_str(
+                f"{files} files, {readable(size)}, {failed} failed", refresh=False
+            )
         self._bar.update(count)
 
     def note(self, line: str) -> None:

@@ -78,7 +78,8 @@ class Restore(Job[Tally]):
         if size is not None:
             self.summary.counts[RESTORED] += 1
             self.summary.counts[RESTORED_BYTES] += size
-        self.progress.advance(1, self.summary.counts[RESTORED], self.summary.failures)
+        counts = self.summary.counts
+        self.progress.advance(1, counts[RESTORED], self.summary.failures, counts[RESTORED_BYTES])
 
     async def _fetch(self, path: str) -> int | None:
         """:returns: the file's bytes; ``None`` if it is in Swift no more."""

@@ -112,7 +112,9 @@ class Upload(Job[Summary]):
         if gone == len(work.files) and not work.left and not self._options.dry_run:
             self._gone.append(work.media)
             await self._mark()
-        self.progress.advance(1, self.summary.found, self.summary.failures)
+        self.progress.advance(
+            1, self.summary.found, self.summary.failures, self.summary.uploaded_bytes
+        )
 
     async def _offload(self, file: Expected, hint: Hint) -> bool:
         """Upload and delete one file, as far as asked for.

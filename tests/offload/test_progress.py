@@ -25,10 +25,10 @@ def test_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = progress(500, stream, wanted=True)
     for _ in range(100):
         now[0] += 1
-        shown.advance(2, files=7, failed=1)
+        shown.advance(2, files=7, failed=1, size=3072)
     shown.close()
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "60 of 500 media, 2.0/s, 7 files, 1 failed"
+    assert lines[0] == "60 of 500 media, 2.0/s, 7 files, 3.0 KiB, 1 failed"
     assert len(lines) == 3
 
 
@@ -49,14 +49,14 @@ def test_a_bar_on_a_terminal() -> None:
     with os.fdopen(theirs, "w") as terminal:
         shown = progress(3, terminal, wanted=True)
         shown.note("Failed: this one")
-        shown.advance(3, files=9, failed=1)
+        shown.advance(3, files=9, failed=1, size=2048)
         shown.close()
         terminal.flush()
         drawn = os.read(ours, 10_000).decode()
     os.close(ours)
     assert "Failed: this one" in drawn
     assert "3/3" in drawn
-    assert "failed=1, files=9" in drawn
+    assert "9 files, 2.0 KiB, 1 failed" in drawn
     assert "tqdm" in sys.modules
 
 
