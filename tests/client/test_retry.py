@@ -385,9 +385,11 @@ async def test_no_secret_is_shown(
     said += everything_logged
     said += [record.getMessage() for record in caplog.records]
     assert any("next try" in line for line in said)
+    # What is shown of an answer is cut, so a piece of a token counts as well.
+    pieces = [token[10:40] for token in tokens]
     for text in said:
         assert account.password not in text
-        assert not any(token in text for token in tokens)
+        assert not any(piece in text for piece in pieces)
 
 
 # Limits

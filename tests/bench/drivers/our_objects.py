@@ -1,0 +1,129 @@
+"""Objects by our own client, as the script uses it."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IConsumer
+from zope.interface import implementer
+
+from swift_provider.client import FileSource, Patience, SwiftClient
+from swift_provider.config import parse_settings
+from tests.bench.drivers.job import Clock, Job, read_job
+
+
+@implementer(IConsumer)
+class Counting:
+    """Takes a body; the client itself has checked its MD5 when it is delivered."""
+
+    size = 0
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        pass
+
+    def unregisterProducer(self) -> None:
+        pass
+
+    def write(self, data: bytes) -> None:
+        self.size += len(data)
+
+
+class Hashing(Counting):
+    """For the check afterwards: hashes on its own."""
+
+    def __init__(self) -> None:
+        self.md5 = hashlib.md5()
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.md5.update(data)
+
+
+class Operations:
+    """What can be done with one object."""
+
+    def __init__(self, client: SwiftClient, job: Job) -> None:
+        self._client = client
+        self._job = job
+
+    async def put(self, name: str) -> None:
+        with FileSource.open(self._job.path(name)) as source:
+            await self._client.put_object(self._job.container, name, source)
+
+    async def get(self, name: str) -> None:
+        consumer = Counting()
+        await self._deliver(name, consumer)
+        self._job.check_size(name, consumer.size)
+
+    async def head(self, name: str) -> None:
+        info = await self._client.head_object(self._job.container, name)
+        self._job.check_size(name, info.size or 0)
+
+    async def check(self, name: str) -> None:
+        consumer = Hashing()
+        await self._deliver(name, consumer)
+        if consumer.md5.hexdigest() != name[:32]:
+            raise ValueError(f"{name} came with other bytes")
+
+    async def _deliver(self, name: str, consumer: Counting) -> None:
+        download = await self._client.get_object(self._job.container, name)
+        try:
+            await download.deliver(consumer)
+        finally:
+            download.abandon()
+
+
+async def run(job: Job) -> None:
+    options = {
+        "container": job.container,
+        "cloud": "stub",
+        "storage_url": job.storage_url,
+        "threadpool_size": job.concurrency,
+        "segment_size": "5G",
+        "cacert": job.ca,
+    }
+    client = SwiftClient.from_settings(
+        reactor, parse_settings(options), patience=Patience.SCRIPT, shares_reactor=False
+    )
+    operations = Operations(client, job)
+    handle = {"PUT": operations.put, "GET": operations.get, "HEAD": operations.head}[job.operation]
+
+    async def worker(names: Iterator[str]) -> None:
+        for name in names:
+            await handle(name)
+
+    names = iter(job.names)
+    clock = Clock()
+    workers = [Deferred.fromCoroutine(worker(names)) for _ in range(job.concurrency)]
+    await gatherResults(workers)
+    clock.tell(len(job.names))
+    if job.operation == "GET":
+        for name in job.names[: job.check]:
+            await operations.check(name)
+    await client.close()
+
+
+def main() -> None:
+    failures: list[object] = []
+
+    def failed(failure: Any) -> None:
+        failures.append(failure)
+        traceback.print_exception(failure.value)
+
+    def begin() -> None:
+        running = Deferred.fromCoroutine(run(read_job()))
+        running.addErrback(failed).addBoth(lambda _: reactor.stop())
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()

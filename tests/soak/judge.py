@@ -1,0 +1,108 @@
+"""What is looked at when all is quiet again: every file, and what Synapse still holds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+import requests
+
+from tests.soak.load import kind
+from tests.soak.place import Place
+from tests.soak.record import Record, Stored
+
+READERS = 4
+#: Idle connections are closed by then, and Synapse's own short work is done.
+QUIET_SECONDS = 45.0
+#: Synapse's database and log take a few as they like.
+MORE_DESCRIPTORS = 10
+#: Synapse's own caches, and the allocator's.
+MORE_MEGABYTES = 80
+
+
+@dataclass(frozen=True)
+class Held:
+    """What Synapse holds.
+
+    :param connections: to Swift.
+    :param slots: exchanges with Swift under way, and waiting.
+    """
+
+    connections: int
+    descriptors: int
+    slots: int
+    memory_mb: float
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value:.0f}" for name, value in asdict(self).items())
+
+
+def held(place: Place) -> Held:
+    """Now. Blocking."""
+    metrics = place.metrics()
+    slots = sum(
+        metrics.get(f"synapse_swift_exchanges_{state}", 0.0) for state in ("in_flight", "waiting")
+    )
+    return Held(
+        place.proxy.connections_open,
+        int(metrics["process_open_fds"]),
+        int(slots),
+        metrics["process_resident_memory_bytes"] / 1e6,
+    )
+
+
+def settle(place: Place, good: Callable[[Held], bool]) -> Held:
+    """Wait for Synapse to let go. Blocking.
+
+    :returns: what it held when that was good enough, or when the time was over.
+    """
+    deadline = time.monotonic() + QUIET_SECONDS
+    while True:
+        now = held(place)
+        if good(now) or time.monotonic() > deadline:
+            return now
+        time.sleep(0.5)
+
+
+def judge_held(place: Place, before: Held, record: Record) -> Held:
+    """Compare what Synapse holds with what it held at the beginning."""
+
+    def good(now: Held) -> bool:
+        return (
+            now.connections <= before.connections
+            and now.slots == 0
+            and now.descriptors <= before.descriptors + MORE_DESCRIPTORS
+        )
+
+    now = settle(place, good)
+    if not good(now):
+        record.must_not_be(f"Synapse holds on: {now}; at the beginning: {before}")
+    if now.memory_mb > before.memory_mb + MORE_MEGABYTES:
+        record.must_not_be(f"memory grew from {before.memory_mb:.0f} to {now.memory_mb:.0f} MB")
+    return now
+
+
+def judge_files(place: Place, token: str, record: Record) -> int:
+    """Fetch every file that a client was told is stored, through Synapse, and compare.
+
+    :returns: how many were right.
+    """
+    own = threading.local()
+
+    def right(media: Stored) -> bool:
+        if not hasattr(own, "client"):
+            own.client = place.synapse.client(token)
+        try:
+            same = media.same(own.client.download(media.mxc))
+        except (requests.RequestException, OSError) as error:
+            record.must_not_be(f"lost: {media.mxc}, {media.size} bytes: {kind(error)}: {error}")
+            return False
+        if not same:
+            record.must_not_be(f"damaged: {media.mxc}, {media.size} bytes")
+        return same
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return sum(pool.map(right, record.stored()))

@@ -1,0 +1,177 @@
+"""Matrix clients: they upload, download, ask for thumbnails, hang up, and read slowly.
+
+Each is a thread, for a client of one's own is blocking and simple.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import random
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import requests
+from PIL import Image
+
+from tests.servers.synapse import Client, Synapse
+from tests.soak.record import Record, Stored
+
+CLIENTS = 6
+#: Bounds of a soak, however long it is.
+MOST_FILES = 20_000
+MOST_BYTES = 8 * 10**9
+LARGEST_BYTES = 6_000_000
+#: A slow reader takes this much at a time, this often.
+SLOW_BYTES = 4096
+SLOW_SECONDS = 0.02
+SLOW_READS = 200
+#: Between two actions of a client.
+PAUSE_SECONDS = 0.1
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Load:
+    """All clients.
+
+    :param token: of the user that they share.
+    :param until: when they end, as of :func:`time.monotonic`.
+    """
+
+    def __init__(self, synapse: Synapse, token: str, record: Record, until: float) -> None:
+        self._synapse = synapse
+        self._token = token
+        self._record = record
+        self._until = until
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Let them begin."""
+        for number in range(CLIENTS):
+            thread = threading.Thread(target=self._be_a_client, args=(number,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Blocking: returns when each client has ended what it was doing."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _be_a_client(self, number: int) -> None:
+        random_ = random.Random(number)
+        client = self._synapse.client(self._token)
+        actions: dict[str, Callable[[Client, random.Random], bool]] = {
+            "upload": self._upload,
+            "download": self._download,
+            "thumbnail": self._thumbnail,
+            "hang up": self._hang_up,
+            "slow reader": self._read_slowly,
+        }
+        while not self._stop.is_set() and time.monotonic() < self._until:
+            (what,) = random_.choices(list(actions), (30, 40, 12, 10, 8))
+            try:
+                done = actions[what](client, random_)
+            except (requests.RequestException, OSError) as error:
+                self._record.fail(f"{what}: {kind(error)}")
+                self._stop.wait(0.2)  # a server that is down is not hammered
+                continue
+            if done and what != "upload":
+                self._record.count(what)
+            self._stop.wait(random_.expovariate(1 / PAUSE_SECONDS))
+
+    def _upload(self, client: Client, random_: random.Random) -> bool:
+        have = self._record.as_mapping()
+        if have["stored_files"] >= MOST_FILES or have["stored_bytes"] >= MOST_BYTES:
+            return self._download(client, random_)
+        is_image = random_.random() < 0.2
+        content = image(random_) if is_image else blob(random_)
+        content_type = "image/png" if is_image else "application/octet-stream"
+        digest = hashlib.sha256(content).hexdigest()
+        mxc = client.upload(content, content_type)
+        self._record.store(Stored(mxc, len(content), digest, is_image))
+        return True
+
+    def _download(self, client: Client, random_: random.Random) -> bool:
+        media = self._record.one(random_)
+        if media is None:
+            return False
+        if not media.same(client.download(media.mxc)):
+            self._record.must_not_be(f"{media.mxc} came back whole, but with other bytes")
+        return True
+
+    def _thumbnail(self, client: Client, random_: random.Random) -> bool:
+        media = self._record.one(random_)
+        if media is None or not media.is_image:
+            return False
+        content = client.thumbnail(media.mxc, 96, 96, "crop")
+        try:
+            Image.open(io.BytesIO(content)).load()
+        except OSError:
+            self._record.must_not_be(f"the thumbnail of {media.mxc} is no picture")
+        return True
+
+    def _hang_up(self, client: Client, random_: random.Random) -> bool:
+        media = self._record.one(random_)
+        if media is None:
+            return False
+        with self._begin(media) as connection:
+            connection.recv(random_.randrange(1, 100_000))
+            # A reset, as of a phone that lost its network.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        return True
+
+    def _read_slowly(self, client: Client, random_: random.Random) -> bool:
+        """Take a part of a file, slowly, and leave; the shorter ones come to their end."""
+        media = self._record.one(random_)
+        if media is None:
+            return False
+        with self._begin(media) as connection:
+            for _ in range(SLOW_READS):
+                if self._stop.wait(SLOW_SECONDS) or not connection.recv(SLOW_BYTES):
+                    break
+        return True
+
+    @contextlib.contextmanager
+    def _begin(self, media: Stored):
+        """A connection on which a download has begun."""
+        where = urlsplit(self._synapse.url)
+        path = media.mxc.removeprefix("mxc://")
+        request = (
+            f"GET /_matrix/client/v1/media/download/{path} HTTP/1.1\r\nHost: {where.netloc}\r\n"
+            f"Authorization: Bearer {self._token}\r\nConnection: close\r\n\r\n"
+        )
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SLOW_BYTES)
+            connection.settimeout(30)
+            connection.connect((where.hostname, where.port))
+            connection.sendall(request.encode())
+            yield connection
+
+
+def kind(error: Exception) -> str:
+    """What to count an error under."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"HTTP {response.status_code}"
+    return type(error).__name__
+
+
+def blob(random_: random.Random) -> bytes:
+    """Around 60 KB, now and then megabytes."""
+    size = min(LARGEST_BYTES, int(random_.lognormvariate(10.6, 1.3)))
+    return random_.randbytes(max(1, size))
+
+
+def image(random_: random.Random) -> bytes:
+    """A small picture of noise."""
+    pixels = Image.frombytes("RGB", (120, 90), random_.randbytes(120 * 90 * 3))
+    png = io.BytesIO()
+    pixels.save(png, "PNG")
+    return png.getvalue()

@@ -1,0 +1,83 @@
+"""What happened: media that clients were told are stored, and errors by kind. Thread-safe."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A media that Synapse has said it has."""
+
+    mxc: str
+    size: int
+    sha256: str
+    is_image: bool = False
+
+    def same(self, content: bytes) -> bool:
+        """Whether this is its content."""
+        return hashlib.sha256(content).hexdigest() == self.sha256
+
+
+class Record:
+    """Of one soak."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stored: list[Stored] = []
+        #: What went well, and what went wrong, by kind.
+        self.done: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        #: Each is a reason for a non-zero exit.
+        self.wrong: list[str] = []
+        self.stored_bytes = 0
+
+    def store(self, media: Stored) -> None:
+        """A client was told that this is stored."""
+        with self._lock:
+            self._stored.append(media)
+            self.stored_bytes += media.size
+            self.done["upload"] += 1
+
+    def stored(self) -> list[Stored]:
+        """All so far."""
+        with self._lock:
+            return list(self._stored)
+
+    def one(self, random_: random.Random) -> Stored | None:
+        """Any one of them, newer ones more often; ``None`` if there is none."""
+        with self._lock:
+            if not self._stored:
+                return None
+            return self._stored[int(len(self._stored) * random_.random() ** 0.5)]
+
+    def count(self, what: str) -> None:
+        """Something went well."""
+        with self._lock:
+            self.done[what] += 1
+
+    def fail(self, what: str) -> None:
+        """Something went wrong, as it may while there are faults."""
+        with self._lock:
+            self.errors[what] += 1
+
+    def must_not_be(self, what: str) -> None:
+        """Something went wrong that must never."""
+        with self._lock:
+            self.wrong.append(what)
+
+    def as_mapping(self) -> dict[str, Any]:
+        """For JSON."""
+        with self._lock:
+            return {
+                "stored_files": len(self._stored),
+                "stored_bytes": self.stored_bytes,
+                "done": dict(self.done),
+                "errors": dict(self.errors),
+                "wrong": list(self.wrong),
+            }

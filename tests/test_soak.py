@@ -1,0 +1,77 @@
+"""``scripts/soak``: one minute of it, and what makes it fail."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import process
+from tests.soak.judge import judge_files
+from tests.soak.record import Record, Stored
+
+
+@pytest.mark.timeout(300)
+def test_a_minute_of_trouble_loses_nothing(tmp_path: Path) -> None:
+    """Load, faults, offload and a restart of Synapse: each file comes back as it was."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.soak", "1", "--out", tmp_path],
+        cwd=process.ROOT,
+        env=process.child_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    report = json.loads((tmp_path / "soak.json").read_text())
+    assert report["wrong"] == []
+    assert report["came_back_right"] == report["stored_files"] > 0
+    assert report["done"]["restart of Synapse"] > 0
+    assert report["faults"]
+    assert sum(count for name, count in report["module"].items() if "retries" in name) > 0
+
+
+class Place:
+    """A homeserver whose client answers as it is told."""
+
+    def __init__(self, content: bytes | Exception) -> None:
+        self._content = content
+        self.synapse = self
+
+    def client(self, token: str) -> Place:
+        return self
+
+    def download(self, mxc: str) -> bytes:
+        if isinstance(self._content, Exception):
+            raise self._content
+        return self._content
+
+
+@pytest.mark.parametrize(
+    ("comes", "word"), [(b"other", "damaged"), (OSError("gone"), "lost"), (b"right", None)]
+)
+def test_a_file_that_does_not_come_back_is_a_failure(
+    comes: bytes | Exception, word: str | None
+) -> None:
+    """Other bytes are as bad as none."""
+    record = Record()
+    record.store(Stored("mxc://x/y", 5, hashlib.sha256(b"right").hexdigest()))
+    right = judge_files(Place(comes), "token", record)  # type: ignore[arg-type]
+    assert right == (word is None)
+    assert [text.startswith(f"{word}: mxc://x/y") for text in record.wrong] == [True] * (1 - right)
+
+
+def test_newer_media_are_chosen_more_often() -> None:
+    """A file is asked for while its upload to Swift may still be under way."""
+    record = Record()
+    for number in range(100):
+        record.store(Stored(str(number), 1, ""))
+    random_ = random.Random(1)
+    chosen = [record.one(random_) for _ in range(1000)]
+    assert sum(int(media.mxc) >= 50 for media in chosen if media is not None) > 600
