@@ -129,8 +129,10 @@ class Authenticator:
         Cancelling stops the waiting of this caller only.
 
         :raises AuthUnavailableError: if Keystone cannot be reached or is
-            overloaded; its ``retry_after`` says when it will be asked again.
-        :raises AuthError: if Keystone refuses, or Swift a token just issued.
+            overloaded, or Swift rejects one token after the other (Ceph RGW does
+            while it cannot reach Keystone); its ``retry_after`` says when
+            Keystone will be asked again.
+        :raises AuthError: if Keystone refuses.
         :raises ConfigError: if a setting cannot be right.
         """
         now = self._reactor.seconds()
@@ -164,7 +166,7 @@ class Authenticator:
         # turn every request into a sign-in.
         self._begin_pause(
             self._rejection_seconds,
-            AuthError(
+            AuthUnavailableError(
                 "Swift rejects a token that Keystone has just issued: check storage_url, "
                 "or ask the cloud's operator whether Swift and Keystone agree"
             ),

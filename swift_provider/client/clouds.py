@@ -121,7 +121,8 @@ def _on_top(values: dict[str, Any], inline: Mapping[str, Any]) -> dict[str, Any]
     auth = dict(values["auth"])
     if inline.get("auth_type", values["auth_type"]) != values["auth_type"]:
         # Another method cannot use, and may refuse, what the cloud's method needs.
-        auth = {"auth_url": auth.get("auth_url") or values.get("auth_url")}
+        auth_url = auth.get("auth_url") or values.get("auth_url")
+        auth = {"auth_url": auth_url} if auth_url else {}
     for option in inline["auth"]:
         stem = option.removesuffix("_id").removesuffix("_name").removesuffix("name")
         twins = {f"{stem}_id", f"{stem}_name", f"{stem}name", option}

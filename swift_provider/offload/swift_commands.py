@@ -43,8 +43,8 @@ def upload(wiring: Wiring) -> int:
         closing(wiring.database()) as database,
     ):
         total = None if arguments.all else cache.count()
-        if total == 0:
-            print("The cache names no media: run 'update' first", file=sys.stderr)
+        if total == 0 and cache.count(with_deleted=True) == 0:
+            print("The cache is empty: has 'update' been run?", file=sys.stderr)
         with closing(wiring.progress(total)) as progress:
             return _run(wiring, client, Upload(client, database, cache, options, progress))
 

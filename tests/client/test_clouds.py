@@ -347,3 +347,12 @@ def test_empty_sections(place: Path) -> None:
         "secure.yaml",
     )
     assert find(place).auth_options["password"] == SECRET
+
+
+def test_no_sign_in_at_all_needs_only_the_url() -> None:
+    """With ``auth_type: none`` and ``storage_url`` nothing else has to be given."""
+    url = "http://127.0.0.1:8080/v1/AUTH_test"
+    options = {"container": "c", "auth_type": "none", "storage_url": url}
+    cloud = find_cloud(parse_settings(options), {})
+    assert cloud.storage_url == url
+    assert cloud.auth_type == "none"

@@ -371,7 +371,7 @@ async def test_no_secret_is_shown(
         Answer(401, times=None),
     ):
         faulty.proxy.clear()
-        if isinstance(fault, Answer):
+        if isinstance(fault, Answer) and fault.status != 401:  # which has the token replaced
             fault.body = " ".join(tokens).encode()
         faulty.proxy.add(fault)
         for operation in (

@@ -398,6 +398,17 @@ async def test_interrupted_twice(
     assert store.files() == set(contents)
 
 
+def test_nothing_left_to_do(offload: Script, store: SynapseStore) -> None:
+    """An empty cache may be a mistake and is told; one whose files are all gone is not."""
+    early = offload("upload", store.base, "--delete")
+    assert (early.returncode, early.stderr) == (0, "The cache is empty: has 'update' been run?\n")
+    store.add_local("abcdef")
+    offload("update", store.base, "2m")
+    assert offload("upload", store.base, "--delete").returncode == 0
+    again = offload("upload", store.base, "--delete", "--no-progress")
+    assert (again.returncode, again.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("after_objects", [1, 10, 40])
 def test_killed(offload: Script, store: SynapseStore, objects: Objects, after_objects: int) -> None:
     """kill -9 at any moment loses nothing, and the next run goes on from there."""
