@@ -180,6 +180,10 @@ def _meaning(
         return AccessDeniedError, (
             "access denied: this user needs a role, or a read and write ACL, on the container"
         )
+    if status == 407:
+        return RequestRefusedError, (
+            "the HTTP proxy wants a user and a password: put them into the http_proxy variable"
+        )
     if status == 412:
         if method == "PUT":
             return ObjectExistsError, "the object exists already"

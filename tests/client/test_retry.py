@@ -159,6 +159,7 @@ async def test_a_connection_that_lost_its_place_is_not_used_again(
 FINAL = [
     (400, b"", RequestRefusedError, "refuses the request"),
     (403, b"", AccessDeniedError, "needs a role"),
+    (407, b"", RequestRefusedError, "put them into the http_proxy variable"),
     (405, b"", RequestRefusedError, "refuses the request"),
     (411, b"", RequestRefusedError, "refuses the request"),
     (301, b"", RequestRefusedError, "check the URL"),
