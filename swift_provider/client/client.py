@@ -310,6 +310,10 @@ class SwiftClient:
         """Call a blocking function in one of the client's few threads."""
         return self._threads.run(function, *arguments)
 
+    def hurry(self) -> None:
+        """Try nothing again from now on: what is under way succeeds, or fails at once."""
+        self._requester.hurry()
+
     async def close(self) -> None:
         """Close idle connections and end the threads; call when nothing is under way."""
         self._threads.stop()

@@ -89,7 +89,11 @@ def _choose(wanted: str | None, sources: cloud_files.Sources) -> str:
     if name not in sources.clouds:
         near = difflib.get_close_matches(name, map(str, sources.clouds), n=1)
         hint = f", did you mean '{near[0]}'?" if near else ""
-        raise ConfigError(f"there is no cloud '{name}'{hint} There are: {known}{looked_at}")
+        raise ConfigError(
+            f"there is no cloud '{name}'{hint or '.'} The clouds found are: {known}. A clouds.yaml "
+            "is looked for in the working directory, ~/.config/openstack and /etc/openstack, "
+            f"or where OS_CLIENT_CONFIG_FILE points{looked_at}"
+        )
     return name
 
 

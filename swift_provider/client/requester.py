@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.web.http_headers import Headers
 
@@ -137,6 +137,8 @@ class Requester:
         self._patience = patience
         self._observer = observer
         self._containers_seen: dict[str, float] = {}
+        self._hurried = False
+        self._sleepers: set[Deferred[None]] = set()
 
     async def head(self, container: str, name: str) -> ObjectInfo:
         """Ask for an object's facts.
@@ -156,10 +158,23 @@ class Requester:
         return Tries(self._patience, self._clock)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; may be cancelled."""
+        """Wait, unless in a hurry; may be cancelled."""
         waiting: Deferred[None] = Deferred(lambda _: call.cancel())
         call = self._clock.callLater(seconds, waiting.callback, None)
-        await waiting
+        self._sleepers.add(waiting)
+        try:
+            await waiting
+        except CancelledError:
+            if not self._hurried:
+                raise
+        finally:
+            self._sleepers.discard(waiting)
+
+    def hurry(self) -> None:
+        """From now on what fails is not tried again; what waits for another try ends now."""
+        self._hurried = True
+        for sleeper in list(self._sleepers):
+            sleeper.cancel()
 
     async def perform(
         self,
@@ -245,11 +260,13 @@ class Requester:
             except SwiftProviderError as failed:
                 error = failed
             delay = tries.delay_after(error)
-            if delay is None:
+            if delay is None or self._hurried:
                 raise error
             self._observer.retried(error)
             logger.info("%s; next try in %.1f seconds", error, delay)
             await self.sleep(delay)
+            if self._hurried:
+                raise error
 
     async def _once(
         self,

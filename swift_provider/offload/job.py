@@ -47,6 +47,7 @@ class Job(ABC, Generic[TallyType]):
 
     :param client: its ``threadpool_size`` is also the number of files in work at once.
     :param summary: filled while the job runs.
+    :ivar begun: Swift let it get as far as its own work.
     """
 
     def __init__(
@@ -57,12 +58,14 @@ class Job(ABC, Generic[TallyType]):
         self.progress = progress
         self._stopping = False
         self._failures_in_a_row = 0
+        self.begun = False
         self.summary = summary
 
     def stop(self) -> None:
-        """Finish the files in work, begin no other."""
+        """Finish the files in work, begin no other, and wait for no better times."""
         self._stopping = True
         self.summary.interrupted = True
+        self._client.hurry()
 
     async def run(self) -> TallyType:
         """Do it. What concerns one file is counted, what concerns all ends the run.
@@ -73,12 +76,14 @@ class Job(ABC, Generic[TallyType]):
         try:
             await self._check_container()
             if not self._stopping:
+                self.begun = True
                 await self._work()
         except ConfigError:
             raise
         except SwiftProviderError as error:
             # Without the database or a listing there is no next file.
-            self._stop_for(error)
+            if not self.summary.interrupted:
+                self._stop_for(error)
         finally:
             self.summary.finish()
         return self.summary

@@ -51,7 +51,7 @@ def upload(wiring: Wiring) -> int:
 
 def verify(wiring: Wiring) -> int:
     """``verify BASE_PATH [CONTAINER]``."""
-    base_path = wiring.base_path()
+    base_path = wiring.base_path(may_be_empty=True)
     client = _client(wiring)
     where = Where(base_path, client.settings.container, client.settings.prefix)
     with (
@@ -81,7 +81,7 @@ def prune(wiring: Wiring) -> int:
 
 def restore(wiring: Wiring) -> int:
     """``restore BASE_PATH [CONTAINER]``."""
-    base_path = wiring.base_path()
+    base_path = wiring.base_path(may_be_empty=True)
     client = _client(wiring)
     container, prefix = client.settings.container, client.settings.prefix
     with (
@@ -111,7 +111,11 @@ def _run(wiring: Wiring, client: SwiftClient, job: Job[Any]) -> int:
             await client.close()
 
     def show() -> None:
-        _print_summary(job.summary, as_json=wiring.arguments.json)
+        stopped = job.summary.stopped
+        if stopped is not None and not job.begun and not wiring.arguments.json:
+            print(f"swift_media_upload: {stopped}", file=sys.stderr, flush=True)
+        else:
+            _print_summary(job.summary, as_json=wiring.arguments.json)
 
     def last_words() -> None:
         job.summary.interrupted = True

@@ -30,21 +30,22 @@ class Wiring:
             paths = [name for name in ("homeserver.yaml",) if os.path.exists(name)]
         self._homeserver = Homeserver.read(paths)
 
-    def base_path(self) -> str:
+    def base_path(self, *, may_be_empty: bool = False) -> str:
         """Synapse's media store.
 
-        :raises ConfigError: if nobody names it, or it is no folder.
+        :param may_be_empty: a disk that was lost is no mistake.
+        :raises ConfigError: if nobody names it, or it is not one.
         """
         path = self.arguments.base_path or self._homeserver.media_store_path()
         if path is None:
             raise ConfigError("give BASE_PATH, Synapse's media store")
         if not os.path.isdir(path):
             raise ConfigError(f"{path} is not a folder: BASE_PATH must be Synapse's media store")
-        if not any(os.path.isdir(os.path.join(path, root)) for root in ROOTS):
-            print(
-                f"Warning: {path} holds none of the folders of a media store, such as "
-                "local_content: is this Synapse's media_store_path, and is it mounted?",
-                file=sys.stderr,
+        known = any(os.path.isdir(os.path.join(path, root)) for root in ROOTS)
+        if not known and not (may_be_empty and not os.listdir(path)):
+            raise ConfigError(
+                f"{path} holds none of the folders of a media store, such as local_content: "
+                "is this Synapse's media_store_path, and is it mounted?"
             )
         return str(path)
 

@@ -266,9 +266,47 @@ def test_missing_container(offload: Script, store: SynapseStore) -> None:
     offload("update-db", "2m")
     ended = offload("upload", store.base, "no-such-container", "--delete")
     assert ended.returncode == 3
-    assert "Stopped early" in ended.stdout
-    assert "no-such-container" in ended.stdout
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("swift_media_upload: HEAD no-such-container: ")
     assert store.files() == {path}
+
+
+def test_what_is_no_media_store(offload: Script, store: SynapseStore, tmp_path: Path) -> None:
+    """A wrong or unmounted folder is refused, before the cache learns that all is gone."""
+    store.add_local("abcdef")
+    offload("update", store.base, "2m")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for command in (
+        ("upload", elsewhere),
+        ("update", elsewhere, "2m"),
+        ("check-deleted", tmp_path),
+    ):
+        ended = offload(*command)
+        assert ended.returncode == 2
+        assert "is it mounted?" in ended.stderr
+    assert offload("write", "-").stdout.startswith("local_content/ab/cd/ef\n")
+    assert offload("restore", elsewhere).returncode == 0, "a disk that was lost is no mistake"
+
+
+async def test_stopped_while_swift_is_away(
+    offload: Script, store: SynapseStore, objects: Objects, swift: Swift, account: Credentials
+) -> None:
+    """A run that waits for better times ends when it is asked to, not minutes later."""
+    store.add_local("abcdef")
+    proxy = await _through_proxy(offload, store, objects, swift, account)
+    await deferToThread(offload, "update-db", "2m")
+    await proxy.refuse()
+    running = offload.start("--log-level", "info", "upload", str(store.base))
+    assert running.stderr is not None
+    while "next try" not in await deferToThread(running.stderr.readline):
+        assert running.poll() is None
+    running.send_signal(signal.SIGTERM)
+    out, errors = await deferToThread(running.communicate, timeout=30)
+    await proxy.stop()
+    assert running.returncode == 130
+    assert "Interrupted" in out, errors
+    assert "Stopped early" not in out
 
 
 def test_fetched_again_meanwhile(offload: Script, store: SynapseStore, objects: Objects) -> None:
@@ -438,6 +476,6 @@ def test_sign_in_refused(
     offload("update-db", "2m")
     ended = offload("--log-level", "debug", "upload", store.base, "--delete")
     assert ended.returncode == 3
-    assert "Stopped early" in ended.stdout
+    assert "swift_media_upload: Keystone at" in ended.stderr
     assert "hunter2" not in ended.stdout + ended.stderr
     assert store.files() == {path}
