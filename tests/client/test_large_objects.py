@@ -187,10 +187,11 @@ async def test_segments_are_sent_again_like_any_object(
         Cut(BEFORE_RESPONSE, match=("PUT", "_segments/.*/00000003")),
     )
     client = cutting()
+    # If it were missing, its 404 would race with the first fault.
+    await client.create_container(client.settings.segment_container)
     content = content_of(SIZE)
     await client.put_object(container, "name", make_file(content))
-    # The container was missing at the first try.
-    assert len(segments_of(faulty)) == 9
+    assert len(segments_of(faulty)) == 8
     assert await stored(client, container, "name") == content
 
 
