@@ -22,6 +22,8 @@ GIB = 1024 * MIB
 #: a segment is an object like any other.
 LARGEST_SEGMENT_BYTES = 5 * GIB
 
+_SEEN_CHARACTERS = 20
+
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "K": 1024, "M": MIB, "G": GIB}
 
@@ -115,6 +117,12 @@ def _shown(value: object) -> str:
     return "nothing" if value is None else f"a value of type {type(value).__name__}"
 
 
+def _seen(value: object) -> str:
+    """A bad value, as short as a switch, a number or a size is: nothing else belongs there."""
+    text = repr(value)
+    return text if len(text) <= _SEEN_CHARACTERS else _shown(value)
+
+
 def _text(value: object, name: str) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise ConfigError(f"{name} must be text, not {_shown(value)}")
@@ -126,7 +134,7 @@ def _text(value: object, name: str) -> str:
 
 def _flag(value: object, name: str) -> bool:
     if not isinstance(value, bool):
-        raise ConfigError(f"{name} must be true or false, not {_shown(value)}")
+        raise ConfigError(f"{name} must be true or false, not {_seen(value)}")
     return value
 
 
@@ -174,22 +182,24 @@ def _auth(value: object, name: str) -> Mapping[str, Any]:
 def _size(value: object, name: str) -> int:
     match = _SIZE.fullmatch(str(value).strip())
     if isinstance(value, (bool, float)) or match is None:
-        raise ConfigError(f"{name} must be a size such as 1073741824 or 512M")
+        raise ConfigError(f"{name} must be a size such as 1073741824 or 512M, not {_seen(value)}")
     size = int(match[1]) * _SIZE_UNITS[match[2].upper()]
     if not MIB <= size <= LARGEST_SEGMENT_BYTES:
-        raise ConfigError(f"{name} must be between 1M and 5G")
+        raise ConfigError(f"{name} must be between 1M and 5G, not {_seen(value)}")
     return size
 
 
 def _count(value: object, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
-        raise ConfigError(f"{name} must be a whole number between 1 and 1000")
+        raise ConfigError(f"{name} must be a whole number between 1 and 1000, not {_seen(value)}")
     return value
 
 
 def _seconds(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 3600:
-        raise ConfigError(f"{name} must be a number of seconds above 0 and at most 3600")
+        raise ConfigError(
+            f"{name} must be a number of seconds above 0 and at most 3600, not {_seen(value)}"
+        )
     return float(value)
 
 

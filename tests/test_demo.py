@@ -17,6 +17,7 @@ from tests.servers import process
 
 @pytest.fixture
 def demo() -> Iterator[subprocess.Popen[str]]:
+    """As a shell without job control starts it in the background: SIGINT is ignored at first."""
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.servers.demo", "--keep-running"],
         cwd=process.ROOT,
@@ -24,6 +25,7 @@ def demo() -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
     yield child
     child.kill()

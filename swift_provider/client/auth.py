@@ -206,11 +206,16 @@ class Authenticator:
         if not isinstance(error, (AuthError, ConfigError)):
             error = AuthError(f"cannot sign in: {type(error).__name__}")
         seconds = self._next_pause(error)
+        waiting = self._take_waiting()
+        # A refusal is final for those who wait, and they say so themselves.
+        if error.temporary or not waiting:
+            known = self._pause is not None and str(self._pause.reason) == str(error)
+            reason = "for the same reason" if known else error
+            logger.warning("Cannot sign in, no other try for %.0f s: %s", seconds, reason)
         self._begin_pause(seconds, error)
         self._signing_in = False
-        logger.warning("Cannot sign in, next try in %.0f s: %s", seconds, error)
         self._observer.signed_in(error)
-        for waiter in self._take_waiting():
+        for waiter in waiting:
             waiter.errback(_again(error, seconds))
 
     def _next_pause(self, error: Exception) -> float:

@@ -135,7 +135,8 @@ class Keystone:
             return self._explained_status(cause, place)
         if isinstance(cause, exceptions.SSLError):
             return AuthUnavailableError(
-                f"no TLS with {place}: {self._told(cause)} (for a private CA, set cacert)"
+                f"no TLS with {place}: {self._told(_causes(cause)[-1])} "
+                "(for a private CA, set cacert)"
             )
         if isinstance(cause, exceptions.UnknownConnectionError):
             # Its text may quote a header, in a form that is not that of the secret.
@@ -143,12 +144,21 @@ class Keystone:
             wrong = isinstance(cause.original, ValueError)
             return AuthError(said) if wrong else AuthUnavailableError(said)
         if isinstance(cause, exceptions.ConnectionError):
-            return AuthUnavailableError(f"{place} cannot be reached: {self._told(cause)}")
+            return self._unreachable(cause, place)
         if isinstance(cause, exceptions.EmptyCatalog):
             return AuthError(catalogue.NO_CATALOGUE.format(self._cloud.title))
         if isinstance(cause, exceptions.ClientException):
             return AuthError(f"cannot sign in at {place}: {self._told(cause)}{self._hint()}")
         return AuthError(f"cannot sign in at {place}: {type(cause).__name__}{self._hint()}")
+
+    def _unreachable(self, error: Exception, place: str) -> AuthUnavailableError:
+        chain = _causes(error)
+        how, check = "", "auth_url and the network"
+        if any(isinstance(one, requests.exceptions.ProxyError) for one in chain):
+            how, check = " through the proxy", "HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+        return AuthUnavailableError(
+            f"{place} cannot be reached{how}: {self._told(chain[-1])} (check {check})"
+        )
 
     def _explained_status(self, error: exceptions.HttpError, place: str) -> AuthError:
         status = error.http_status
@@ -174,7 +184,8 @@ class Keystone:
 
     def _told(self, error: BaseException) -> str:
         """What the other side said, in one short line and without our secrets."""
-        text = " ".join(str(error).split())
+        said = error.strerror if isinstance(error, OSError) and error.strerror else error
+        text = " ".join(str(said).split())
         for secret in self._secrets:
             text = text.replace(secret, "***")
         if len(text) > _SHOWN_CHARACTERS:
@@ -204,6 +215,14 @@ def _lifetime(access: Any) -> float | None:
         return None
     issued = access.issued or datetime.datetime.now(datetime.timezone.utc)
     return float((access.expires - issued).total_seconds())
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error and what led to it, the first cause last: each wraps the text of the next."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    return chain
 
 
 def _retry_after(error: exceptions.HttpError) -> float | None:

@@ -27,6 +27,8 @@ _COLUMNS = """
     type TEXT NOT NULL,            -- "local" or "remote"
     known_deleted BOOLEAN NOT NULL -- the file and all thumbnails are gone from the disk
 """
+#: SQLite's ``user_version``, 0 in a new file, of a cache that was filled.
+_UPDATED = 1
 _NAMES = {"origin", "media_id", "filesystem_id", "type", "known_deleted"}
 
 
@@ -100,7 +102,7 @@ class Cache:
         local: Iterable[tuple[str]],
         remote: Iterable[tuple[str | None, str, str | None]],
     ) -> Changes:
-        """Make the cache hold exactly these rows, all or nothing.
+        """Make the cache hold exactly these rows, all or nothing; it is :attr:`updated` then.
 
         What is known about a row's file stays, unless its filesystem id changed.
 
@@ -119,6 +121,7 @@ class Cache:
             kept = self._carry_over() if before else 0
             run("DROP TABLE media")
             run("ALTER TABLE fresh RENAME TO media")
+            run(f"PRAGMA user_version = {_UPDATED}")
         return Changes(total - kept, before - kept, refused, total)
 
     def _carry_over(self) -> int:
@@ -166,6 +169,13 @@ class Cache:
             f"{insert} (?, ?, ?, 'remote', 0)", (row for row, _ in zip(remote, seen, strict=False))
         )
         return next(seen) - stored - cursor.rowcount
+
+    @property
+    def updated(self) -> bool:
+        """Whether it was ever filled, be it with nothing."""
+        with reported():
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        return bool(version == _UPDATED)
 
     def count(self, *, with_deleted: bool = False) -> int:
         """How many rows :meth:`pages` goes through."""

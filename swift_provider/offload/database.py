@@ -7,6 +7,7 @@ of Synapse's ``synapse/storage/schema``; ``sha256`` came with Synapse 1.128.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,6 +75,8 @@ class Database:
 
     def _open_sqlite(self, config: DatabaseConfig) -> sqlite3.Connection:
         path = config.args["database"]
+        # In full: Synapse may have been started in another folder than we.
+        self._where = f"{os.path.abspath(path)}, from {config.where}"
         with self._translated():
             # mode=ro: a misspelt path must not leave an empty database behind.
             connection = sqlite3.connect(

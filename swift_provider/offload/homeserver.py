@@ -17,6 +17,7 @@ import yaml
 
 from swift_provider.config import Settings, parse_settings
 from swift_provider.errors import ConfigError
+from swift_provider.offload.media import shown
 
 MODULES = (
     "swift_provider.SwiftStorageProviderBackend",
@@ -107,15 +108,29 @@ class Homeserver:
                 f"give CONTAINER, one of {names}"
             )
         if not entries and "container" not in given:
-            raise ConfigError(
-                "no container: give CONTAINER, or the homeserver.yaml whose "
-                "media_storage_providers has an entry for Swift (--homeserver-config-path)"
-            )
+            raise ConfigError(f"no container: give CONTAINER, or {self._missing_entry()}")
         where, options = entries[0] if entries else ("option", {})
         if "cloud" in given:
             # Another cloud's sign-in must not be mixed with the one written in the file.
             options = {k: v for k, v in options.items() if k not in ("auth", "auth_type")}
         return parse_settings({**options, **given}, where)
+
+    def _missing_entry(self) -> str:
+        """What to do about a configuration without an entry of ours."""
+        modules = [
+            str(entry.get("module"))
+            for entry in self.options.get("media_storage_providers") or []
+            if isinstance(entry, Mapping)
+        ]
+        if not modules:
+            return (
+                "the homeserver.yaml whose media_storage_providers has an entry for Swift "
+                "(--homeserver-config-path)"
+            )
+        return (
+            f"correct media_storage_providers in {self.where}: its modules are "
+            f"{', '.join(map(shown, modules))}, and none is {' or '.join(MODULES)}"
+        )
 
     def _entries(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Place and options of each entry that loads our module."""
@@ -134,15 +149,19 @@ class Homeserver:
 def read_database_yaml(path: str) -> DatabaseConfig:
     """The script's own way to name a database.
 
-    psycopg2's arguments, bare or under ``postgres:``; or sqlite3's under ``sqlite:``.
+    psycopg2's arguments, bare or under ``postgres:``; or sqlite3's under ``sqlite:``;
+    or Synapse's ``database:`` section, with that line or without.
 
-    :raises ConfigError: if it cannot be read or holds neither.
+    :raises ConfigError: if it cannot be read or holds none of them.
     """
     options = _read_mapping(path)
+    # In psycopg2's own arguments, "database" is a name.
+    if isinstance(options.get("database"), Mapping):
+        return _database(options["database"], f"database in {path}")
     if "sqlite" in options:
         return _database({"name": "sqlite3", "args": options["sqlite"]}, path)
     args = options.get("postgres", options)
-    if "args" in options and "name" in options:  # Synapse's ``database:`` section, pasted
+    if "args" in options and "name" in options:
         return _database(options, path)
     return _database({"name": "psycopg2", "args": args}, path)
 

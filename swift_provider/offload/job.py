@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
-from contextlib import suppress
 from typing import Generic, TypeVar
 
 from swift_provider.client import SwiftClient
@@ -37,6 +36,12 @@ CONCERNS_ALL = (
 )
 #: Each has been tried again for minutes by then: Swift is down, not one object.
 TEMPORARY_ERRORS_IN_A_ROW = 20
+
+#: Not by the script: a misspelt CONTAINER would take all media to where Synapse never looks.
+NOT_CREATED = (
+    "there is no container '{}' here: Synapse creates it when it starts (create_container); "
+    "or check its name, the project and the region"
+)
 
 Result = TypeVar("Result")
 TallyType = TypeVar("TallyType", bound=Tally)
@@ -96,9 +101,15 @@ class Job(ABC, Generic[TallyType]):
         return self._stopping
 
     async def _check_container(self) -> None:
-        # An ACL may allow objects only. If not even those, the first of them will tell.
-        with suppress(AccessDeniedError):
+        try:
             await self._client.head_container(self._container)
+        except AccessDeniedError:
+            # An ACL may allow objects only. If not even those, the first of them will tell.
+            pass
+        except ContainerNotFoundError as error:
+            if self._client.settings.create_container:
+                error.reason = NOT_CREATED.format(self._container)
+            raise
 
     async def _attempt(self, path: str, work: Awaitable[Result]) -> Result | None:
         """Do something with one file, and count it if that fails.

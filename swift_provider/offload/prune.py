@@ -31,9 +31,9 @@ PAGE_CANDIDATES = 400
 LISTED = "Objects listed"
 ORPHANS = "Of media that Synapse does not know"
 DELETED = "Deleted"
-LEFT = "Left, as they are younger than a day"
-KNOWN = "Left, as Synapse knows them by now"
-FOREIGN = "Left, as they have no name of a media"
+LEFT = "Left alone, younger than a day"
+KNOWN = "Left alone, known to Synapse by now"
+FOREIGN = "Left alone, not named like media"
 
 
 class LooksWrongError(ConfigError):

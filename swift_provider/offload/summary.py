@@ -50,7 +50,10 @@ class Tally:
         }
 
     def _figures(self) -> dict[str, Any]:
-        return {name.lower().replace(" ", "_"): count for name, count in self.counts.items()}
+        return {
+            name.lower().replace(",", "").replace(" ", "_"): count
+            for name, count in self.counts.items()
+        }
 
     def lines(self) -> list[str]:
         """For people."""

@@ -44,7 +44,12 @@ def upload(wiring: Wiring) -> int:
     ):
         total = None if arguments.all else cache.count()
         if total == 0 and cache.count(with_deleted=True) == 0:
-            print("The cache is empty: has 'update' been run?", file=sys.stderr)
+            why = (
+                "The last 'update' found no media that are old enough"
+                if cache.updated
+                else "The cache is empty: run 'update' first"
+            )
+            print(why, file=sys.stderr)
         with closing(wiring.progress(total)) as progress:
             return _run(wiring, client, Upload(client, database, cache, options, progress))
 

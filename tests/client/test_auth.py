@@ -283,12 +283,57 @@ def test_refused_credentials(house: House) -> None:
 
 
 def test_unreachable(house: House) -> None:
-    """Nothing listening is temporary, and the address is named."""
+    """Nothing listening is temporary; the address, the reason and what to check are said once."""
     url = f"http://127.0.0.1:{process.free_port()}/v3"
     house.sign_in_to(auth_options={"auth_url": url, "user_id": "u", "password": "p"})
     error = house.get()
     assert isinstance(error, AuthUnavailableError)
-    assert url in str(error)
+    assert str(error) == (
+        f"Keystone at {url} cannot be reached: Connection refused (check auth_url and the network)"
+    )
+
+
+def test_unreachable_proxy(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the proxy that is to be checked if nothing listens there."""
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{process.free_port()}")
+    url = "http://keystone.example.org:5000/v3"
+    house.sign_in_to(auth_options={"auth_url": url, "user_id": "u", "password": "p"})
+    error = house.get()
+    assert isinstance(error, AuthUnavailableError)
+    assert str(error) == (
+        f"Keystone at {url} cannot be reached through the proxy: Connection refused "
+        "(check HTTP_PROXY, HTTPS_PROXY and NO_PROXY)"
+    )
+
+
+def test_what_the_log_says(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """The log has each failure that another try may mend, its reason once, and no refusal
+    that somebody is told of anyway.
+    """
+
+    def said() -> list[str]:
+        lines = [record.getMessage() for record in caplog.records]
+        caplog.clear()
+        return lines
+
+    for _ in range(2):
+        house.keystone.fail(503, Retry_After="40")
+        house.get()
+        house.clock.advance(40)
+    first, second = said()
+    assert first.startswith("Cannot sign in, no other try for 40 s: Keystone at http://")
+    assert second == "Cannot sign in, no other try for 40 s: for the same reason"
+    house.keystone.fail(401)
+    assert type(house.get()) is AuthError
+    assert said() == []
+    house.clock.advance(40)
+    house.get()
+    house.clock.advance(3600 - 50)
+    house.keystone.fail(401)
+    house.get()
+    house.thread.run()
+    (alone,) = said()
+    assert "refuses the cloud 'c'" in alone
 
 
 @pytest.mark.parametrize("auth_type", ["v3password", "password"])

@@ -118,6 +118,13 @@ class Objects:
         """As listed."""
         return {row["name"] for row in self._connection.get_container(self.container)[1]}
 
+    def segments(self) -> dict[str, bytes]:
+        """Names and contents in the container that has this one's segments, in order."""
+        container = f"{self.container}_segments"
+        rows = self._connection.get_container(container, full_listing=True)[1]
+        names = [row["name"] for row in rows]
+        return {name: self._connection.get_object(container, name)[1] for name in names}
+
     def md5s(self) -> dict[str, str]:
         """Of each object, as listed."""
         rows = self._connection.get_container(self.container, full_listing=True)[1]

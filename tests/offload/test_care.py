@@ -144,7 +144,8 @@ def test_prune_reports(offload: Script, store: SynapseStore, objects: Objects) -
     summary = _json(offload, "prune")
     assert summary["objects_listed"] == 4
     assert summary["of_media_that_synapse_does_not_know"] == 1
-    assert summary["left,_as_they_are_younger_than_a_day"] == 1
+    assert summary["left_alone_younger_than_a_day"] == 1
+    assert summary["left_alone_not_named_like_media"] == 1
     assert summary["deleted"] == 0
     assert len(objects.names()) == 4
 

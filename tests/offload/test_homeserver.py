@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from swift_provider.errors import ConfigError
-from swift_provider.offload.homeserver import Homeserver, read_database_yaml
+from swift_provider.offload.homeserver import MODULES, Homeserver, read_database_yaml
 
 MODULE = "swift_storage_provider.SwiftStorageProviderBackend"
 
@@ -75,6 +75,28 @@ def test_a_mistake_is_named_with_its_place() -> None:
     """An unknown option is named with its full place in the file."""
     with pytest.raises(ConfigError, match=r"media_storage_providers\[1\]\.config\.contaner"):
         _homeserver(_entry("other"), _entry(contaner="c")).settings({})
+
+
+def test_a_misspelt_module() -> None:
+    """Without an entry of ours, the modules that are there are told, beside the right names."""
+    read = _homeserver(_entry("s3.Backend"), _entry("swift_provider.SwiftProvider"), {"x": 1}, "y")
+    with pytest.raises(ConfigError) as caught:
+        read.settings({})
+    told = str(caught.value)
+    assert "its modules are s3.Backend, swift_provider.SwiftProvider, None, and none" in told
+    assert all(name in told for name in MODULES)
+    with pytest.raises(ConfigError, match="has an entry for Swift"):
+        _homeserver().settings({})
+
+
+def test_a_section_that_is_no_database(tmp_path: Path) -> None:
+    """What stands under database: in database.yaml must be Synapse's section."""
+    path = tmp_path / "database.yaml"
+    path.write_text("database: {dbname: synapse, host: localhost}")
+    with pytest.raises(ConfigError, match=r"database in .*: name must be psycopg2 or sqlite3"):
+        read_database_yaml(str(path))
+    path.write_text("database: synapse")
+    assert read_database_yaml(str(path)).args == {"database": "synapse"}
 
 
 @pytest.mark.parametrize(

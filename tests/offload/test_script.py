@@ -62,13 +62,17 @@ def test_base_path_from_homeserver_yaml(script: Script, store: SynapseStore) -> 
     assert ended.stdout.splitlines()[1:] == ["Synced 1 new rows", "Updated 0 as deleted"]
 
 
-@pytest.mark.parametrize("shape", ["bare", "postgres", "dsn", "databases", "sqlite"])
+@pytest.mark.parametrize(
+    "shape", ["bare", "postgres", "dsn", "section", "databases", "sqlite", "sqlite section"]
+)
 def test_ways_to_name_the_database(
     script: Script, tmp_path: Path, request: pytest.FixtureRequest, shape: str
 ) -> None:
-    """database.yaml holds psycopg2's arguments or SQLite's; homeserver.yaml one or several."""
+    """database.yaml holds psycopg2's arguments or SQLite's, or Synapse's section for either;
+    homeserver.yaml has one or several.
+    """
     arguments = None
-    if shape != "sqlite":
+    if not shape.startswith("sqlite"):
         server: Postgres = request.getfixturevalue("postgres")
         arguments = server.create_database(f"offload-shape-{shape}")
     store = SynapseStore(tmp_path, arguments)
@@ -89,7 +93,9 @@ def test_ways_to_name_the_database(
             "bare": args,
             "postgres": {"postgres": args},
             "dsn": {"dsn": f"{url}/{args.get('dbname')}"},
+            "section": {"database": store.yaml_section},
             "sqlite": {"sqlite": args},
+            "sqlite section": {"database": store.yaml_section},
         }[shape]
         (script.folder / "database.yaml").write_text(yaml.safe_dump(config))
     ended = script("update-db", "2m", *options)
@@ -137,6 +143,17 @@ def test_database_out_of_reach(script: Script) -> None:
     assert ended.returncode == 3
     assert "Synapse's database (database.yaml): " in ended.stderr
     assert "hunter2" not in ended.stderr
+
+
+def test_database_file_that_is_missing(script: Script, tmp_path: Path) -> None:
+    """A SQLite file that cannot be opened is named in full, also if the configuration does not."""
+    (script.folder / "homeserver.yaml").write_text(
+        "database: {name: sqlite3, args: {database: homeserver.db}}"
+    )
+    ended = script("update-db", "2m")
+    assert ended.returncode == 3
+    assert f"({script.folder}/homeserver.db, from database in homeserver.yaml)" in ended.stderr
+    assert not (script.folder / "homeserver.db").exists()
 
 
 def test_database_of_something_else(script: Script, tmp_path: Path) -> None:

@@ -268,6 +268,12 @@ def test_missing_container(offload: Script, store: SynapseStore) -> None:
     assert ended.returncode == 3
     assert ended.stdout == ""
     assert ended.stderr.startswith("swift_media_upload: HEAD no-such-container: ")
+    assert "create it (or set create_container)" in ended.stderr
+    offload.configure(store, cloud="matrix", container="no-such-container", create_container=True)
+    ended = offload("upload", store.base, "--delete")
+    assert ended.returncode == 3
+    assert "Synapse creates it when it starts" in ended.stderr
+    assert "create it" not in ended.stderr
     assert store.files() == {path}
 
 
@@ -439,7 +445,11 @@ async def test_interrupted_twice(
 def test_nothing_left_to_do(offload: Script, store: SynapseStore) -> None:
     """An empty cache may be a mistake and is told; one whose files are all gone is not."""
     early = offload("upload", store.base, "--delete")
-    assert (early.returncode, early.stderr) == (0, "The cache is empty: has 'update' been run?\n")
+    assert (early.returncode, early.stderr) == (0, "The cache is empty: run 'update' first\n")
+    offload("update", store.base, "2m")
+    none = offload("upload", store.base, "--delete")
+    told = "The last 'update' found no media that are old enough\n"
+    assert (none.returncode, none.stderr) == (0, told)
     store.add_local("abcdef")
     offload("update", store.base, "2m")
     assert offload("upload", store.base, "--delete").returncode == 0
@@ -476,6 +486,8 @@ def test_sign_in_refused(
     offload("update-db", "2m")
     ended = offload("--log-level", "debug", "upload", store.base, "--delete")
     assert ended.returncode == 3
-    assert "swift_media_upload: Keystone at" in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("swift_media_upload: Keystone at http://")
+    assert ended.stderr.count("Keystone at http://") == 1
+    assert " WARNING " not in ended.stderr
     assert "hunter2" not in ended.stdout + ended.stderr
     assert store.files() == {path}

@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _on_sigterm)
+    # Shells without job control start what is to run beside them with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     began = time.monotonic()
     try:
         with everything_running() as place, _log_on_failure(place):
