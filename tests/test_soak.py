@@ -33,8 +33,10 @@ def test_a_minute_of_trouble_loses_nothing(tmp_path: Path) -> None:
     assert report["wrong"] == []
     assert report["came_back_right"] == report["stored_files"] > 0
     assert report["done"]["restart of Synapse"] > 0
+    assert report["done"]["uploaded by the script"] > 0
     assert report["faults"]
     assert sum(count for name, count in report["module"].items() if "retries" in name) > 0
+    assert report["module"]["synapse_swift_sign_ins_total: issued"] > 1
 
 
 class Place:

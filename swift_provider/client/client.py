@@ -33,11 +33,12 @@ from swift_provider.client.observer import Observer
 from swift_provider.client.put import FilePut
 from swift_provider.client.requester import Request, Requester, drained
 from swift_provider.client.retry import Patience, Tries
-from swift_provider.client.slots import Slots
+from swift_provider.client.slots import Slots, uploads_beside_readers
 from swift_provider.client.source import FileSource
 from swift_provider.client.threads import Threads
 from swift_provider.client.tls import TlsPolicy
 from swift_provider.client.transport import Limits, Transport
+from swift_provider.client.turns import Turns
 from swift_provider.config import Settings
 from swift_provider.errors import (
     DamagedError,
@@ -79,6 +80,7 @@ class SwiftClient:
         self._transport = transport
         self._threads = threads
         self._observer = observer
+        self._turns = Turns(transport.reactor)
         self._cluster = Cluster(requester, transport.reactor)
         self._large = LargeObjects(
             requester, threads.run, settings.segment_container, self.create_container
@@ -113,7 +115,8 @@ class SwiftClient:
             connections=size,
             read_bytes=READ_BYTES_SHARED if shares_reactor else READ_BYTES_ALONE,
         )
-        slots = Slots(size, size // 4 if shares_reactor else 0, reactor, observer)
+        for_uploads = uploads_beside_readers(size) if shares_reactor else size
+        slots = Slots(size, for_uploads, reactor, observer)
         authenticator = Authenticator(
             reactor,
             cloud,
@@ -200,6 +203,7 @@ class SwiftClient:
             checksum,
             rest.request,
             tries,
+            self._turns,
             self._transport.reactor,
             self._observer,
         )

@@ -12,8 +12,8 @@ OPEN     headers are in, nobody has asked for the body: *deliver* → FLOWING,
          a few seconds → PARKED
 FLOWING  bytes go to the consumer: *pause* → PAUSED, the end → DONE,
          a break → REOPENING
-PAUSED   connection and slot are held, nothing is read: *resume* → FLOWING,
-         a few seconds → PARKED, a break → PARKED
+PAUSED   connection and slot are held, nothing is read: *resume* → FLOWING in
+         its turn, a few seconds → PARKED, a break → PARKED
 PARKED   connection and slot were given back: *deliver*, *resume* → REOPENING
 REOPENING a request for the rest is under way: its answer → FLOWING or PAUSED
 DONE     every byte was delivered and was right
@@ -41,6 +41,8 @@ from swift_provider.client.checksum import Checksum
 from swift_provider.client.exchange import Exchange, Target
 from swift_provider.client.observer import Observer
 from swift_provider.client.retry import Tries
+from swift_provider.client.turns import Turns
+from swift_provider.client.watchdog import Watchdog
 from swift_provider.errors import (
     ConsumerStoppedError,
     DamagedError,
@@ -158,6 +160,7 @@ class StreamedDownload(Download):
     :param checksum: what the whole body is checked with.
     :param reopen: requests the rest.
     :param tries: how often to go on without getting further.
+    :param turns: shared by all downloads on this reactor; each goes on in its own.
     :param clock: the reactor, or a clock in its place.
     """
 
@@ -169,6 +172,7 @@ class StreamedDownload(Download):
         checksum: Checksum,
         reopen: Reopen,
         tries: Tries,
+        turns: Turns,
         clock: Any,
         observer: Observer,
     ) -> None:
@@ -179,6 +183,7 @@ class StreamedDownload(Download):
         self._checksum = checksum
         self._reopen = reopen
         self._tries = tries
+        self._turns = turns
         self._clock = clock
         self._observer = observer
         self._consumer: IConsumer | None = None
@@ -188,7 +193,8 @@ class StreamedDownload(Download):
         self._skip = 0
         self._wanted = False
         self._reopening: Deferred[None] | None = None
-        self._parking = clock.callLater(PARK_SECONDS, self._park)
+        self._sleep = Watchdog(clock, self._park)
+        self._sleep.watch(PARK_SECONDS, "nothing was wanted")
 
     # What the consumer does
 
@@ -220,7 +226,7 @@ class StreamedDownload(Download):
             self._enter(State.PAUSED)
             assert self._exchange is not None
             self._exchange.pause()
-            self._parking = self._clock.callLater(PARK_SECONDS, self._park)
+            self._sleep.watch(PARK_SECONDS, "nothing was wanted")
 
     def resumeProducing(self) -> None:
         """The consumer wants more."""
@@ -242,9 +248,7 @@ class StreamedDownload(Download):
     def _flow(self) -> None:
         """Let bytes come, in whatever way this state needs."""
         if self.state is State.PAUSED:
-            self._enter(State.FLOWING)
-            assert self._exchange is not None
-            self._exchange.resume()
+            self._turns.take(self._go_on)
         elif self.state is State.OPEN:
             self._enter(State.FLOWING)
             assert self._exchange is not None
@@ -254,9 +258,15 @@ class StreamedDownload(Download):
             self._enter(State.REOPENING)
             self._begin_reopening(None)
 
-    def _park(self) -> None:
+    def _go_on(self) -> None:
+        """The turn has come; meanwhile the consumer may have changed its mind."""
+        if self.state is State.PAUSED and self._wanted:
+            self._enter(State.FLOWING)
+            assert self._exchange is not None
+            self._exchange.resume()
+
+    def _park(self, _why: str) -> None:
         """The consumer sleeps: let others have the connection and the slot."""
-        self._parking = None
         self._enter(State.PARKED)
         self._let_go()
 
@@ -358,9 +368,10 @@ class StreamedDownload(Download):
     # States
 
     def _enter(self, state: State) -> None:
-        parking, self._parking = self._parking, None
-        if parking is not None:
-            parking.cancel()
+        if state is State.PARKED or state.final:
+            self._sleep.stop()
+        else:
+            self._sleep.rest()
         self.state = state
 
     def _finish(self, state: State, failure: Failure | None) -> None:

@@ -287,7 +287,7 @@ class Exchange:
         if self._closed:
             return
         self._closed = True
-        self._watchdog.rest()
+        self._watchdog.stop()
         if self._keeping is not None:
             self._keeping.cancel()
             self._keeping = None

@@ -10,8 +10,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 class Watchdog:
     """Barks once when nothing has happened for too long.
 
-    Renewing only notes the time; the delayed call, when it comes, looks whether
-    the limit has really passed, and else waits for the rest of it.
+    Renewing only notes the time, and so do resting and a limit that is not nearer
+    than the one before; the delayed call, when it comes, looks whether the limit
+    has really passed, and else waits for the rest of it. Call :meth:`stop` at the end.
 
     :param bark: called with the description of the limit that passed.
     """
@@ -19,7 +20,7 @@ class Watchdog:
     def __init__(self, clock: IReactorTime, bark: Callable[[str], None]) -> None:
         self._clock = clock
         self._bark = bark
-        self._limit = 0.0
+        self._limit: float | None = None
         self._what = ""
         self._since = 0.0
         self._call: IDelayedCall | None = None
@@ -29,26 +30,38 @@ class Watchdog:
 
         :param what: what did not happen, for the message: ``"no answer came"``.
         """
-        self.rest()
         self._limit = seconds
         self._what = what
         self._since = self._clock.seconds()
-        self._call = self._clock.callLater(seconds, self._look)
+        call = self._call
+        if call is not None and call.getTime() > self._since + seconds:
+            call.cancel()
+            call = None
+        if call is None:
+            self._call = self._clock.callLater(seconds, self._look)
 
     def renew(self) -> None:
         """Something happened: the limit begins anew."""
         self._since = self._clock.seconds()
 
     def rest(self) -> None:
-        """Watch nothing."""
+        """Watch nothing for now."""
+        self._limit = None
+
+    def stop(self) -> None:
+        """Watch nothing, and leave no delayed call behind."""
+        self._limit = None
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
 
     def _look(self) -> None:
         self._call = None
+        if self._limit is None:
+            return
         left = self._since + self._limit - self._clock.seconds()
         if left > 0.0:
             self._call = self._clock.callLater(left, self._look)
         else:
-            self._bark(f"{self._what} for {self._limit:g} seconds")
+            limit, self._limit = self._limit, None
+            self._bark(f"{self._what} for {limit:g} seconds")

@@ -6,6 +6,7 @@ ends the process at once; nothing is lost by that, only the work in flight.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -59,6 +60,7 @@ def run(
     def begin() -> None:
         Deferred.fromCoroutine(job()).addBoth(ended)
 
+    _collect_less_often()
     before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     try:
         reactor.callWhenRunning(begin)
@@ -70,3 +72,13 @@ def run(
     if isinstance(end, Failure):
         end.raiseException()
     return end
+
+
+def _collect_less_often() -> None:
+    """Spare the garbage collector the modules, and most of its looks at what is in work.
+
+    A fifth of a small file's processor time goes into it otherwise. Memory stays
+    flat: what is left to it are the few cycles of a request, some KB each.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)

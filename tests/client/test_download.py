@@ -27,6 +27,7 @@ from swift_provider.client.download import (
 from swift_provider.client.exchange import Target
 from swift_provider.client.observer import Observer
 from swift_provider.client.retry import Patience, Tries
+from swift_provider.client.turns import Turns
 from swift_provider.errors import (
     ConnectionFailedError,
     ConsumerStoppedError,
@@ -123,6 +124,7 @@ class Bench:
             checksum_for(info),
             self._reopen,
             self.tries,
+            Turns(self.clock),
             self.clock,
             Observer(),
         )
@@ -189,6 +191,7 @@ def bench() -> Iterator[Bench]:
 def nothing_left(bench: Bench) -> None:
     """A download in a final state has no timer."""
     assert bench.download.state.final
+    bench.clock.advance(0)  # the end of a turn
     assert bench.clock.getDelayedCalls() == []
 
 
@@ -263,6 +266,27 @@ def test_pause_and_resume(bench: Bench) -> None:
     bench.clock.advance(PARK_SECONDS)
     assert bench.log == ["first pause", "first resume"]
     bench.download.abandon()
+
+
+def test_downloads_take_turns_to_go_on() -> None:
+    """One at once, the others later, if they still want to by then."""
+    benches = [Bench() for _ in range(4)]
+    clock = benches[0].clock
+    turns = Turns(clock)
+    for one in benches:
+        one.download._turns = turns
+        one.in_state(State.PAUSED).download.resumeProducing()
+    assert [one.log for one in benches] == [["first resume"], [], [], []]
+    benches[2].download.pauseProducing()
+    benches[3].download.stopProducing()
+    benches[3].log.clear()
+    clock.advance(0)
+    assert [one.log for one in benches] == [["first resume"], ["first resume"], [], []]
+    benches[2].download.resumeProducing()
+    assert benches[2].log == ["first resume"]
+    for one in benches:
+        one.download.abandon()
+        nothing_left(one)
 
 
 def test_a_paused_download_is_parked_and_goes_on(bench: Bench) -> None:

@@ -263,7 +263,7 @@ async def test_many_401_are_one_sign_in(
 ) -> None:
     """However many requests a token's end meets, one new token is asked for, by one."""
     sign_ins = SignIns()
-    trying = faulty.client(observer=sign_ins, patience=NO_PATIENCE)
+    trying = faulty.client(observer=sign_ins, patience=NO_PATIENCE, threadpool_size=80)
     await trying.head_container(container)
     first = faulty.proxy.requests[0].headers["x-auth-token"]
     assert sign_ins.count == 1

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from swift_provider.client import Observer, Patience
-from swift_provider.client.slots import Lane, Lease, Slots
+from swift_provider.client.slots import Lane, Lease, Slots, uploads_beside_readers
 from tests.client.conftest import Faulty
 from tests.client.trouble import LONG_PATIENCE, MakeFile, begin, nothing_under_way, soon, until
 from tests.servers.faults import ON_REQUEST, Answer, Delay, Stall
@@ -18,12 +18,12 @@ from tests.servers.faults import ON_REQUEST, Answer, Delay, Stall
 class House:
     """Slots, and those who hold or wait for one."""
 
-    def __init__(self, size: int, kept_for_reads: int = 0) -> None:
+    def __init__(self, size: int, for_uploads: int | None = None) -> None:
         self.clock = Clock()
         self.told: list[tuple[int, int]] = []
         observer = Observer()
         observer.slots_changed = lambda *numbers: self.told.append(numbers)  # type: ignore[method-assign]
-        self.slots = Slots(size, kept_for_reads, self.clock, observer)
+        self.slots = Slots(size, for_uploads or size, self.clock, observer)
 
     def ask(self, lane: Lane) -> tuple[Deferred[Any], list[Lease]]:
         got: list[Lease] = []
@@ -56,18 +56,26 @@ def test_no_more_than_there_are(lane: Lane) -> None:
 
 def test_some_are_left_to_readers() -> None:
     """Uploads wait while readers still find a slot; readers may take them all."""
-    house = House(4, kept_for_reads=1)
+    house = House(4, for_uploads=3)
     writes = [house.ask(Lane.WRITE)[1] for _ in range(10)]
     assert sum(map(len, writes)) == 3
     assert len(house.ask(Lane.READ)[1]) == 1
     assert house.slots.in_flight == 4
-    reading = House(4, kept_for_reads=1)
+    reading = House(4, for_uploads=3)
     assert sum(len(reading.ask(Lane.READ)[1]) for _ in range(10)) == 4
+
+
+@pytest.mark.parametrize(
+    ("size", "uploads"), [(1, 1), (2, 1), (4, 3), (5, 4), (16, 4), (40, 10), (1000, 250)]
+)
+def test_the_share_of_uploads(size: int, uploads: int) -> None:
+    """A quarter, no fewer than four, and never the last slot if there is another."""
+    assert uploads_beside_readers(size) == uploads
 
 
 def test_one_is_left_to_uploads() -> None:
     """With a single slot both kinds still get their turn."""
-    house = House(1, kept_for_reads=1)
+    house = House(1, uploads_beside_readers(1))
     (first,) = house.ask(Lane.WRITE)[1]
     _, second = house.ask(Lane.READ)
     first.release()
@@ -160,12 +168,12 @@ async def test_uploads_alone_leave_room(
         finished.append(number)
 
     uploads = [begin(upload(number)) for number in range(500)]
-    await until(lambda: stall.fired == 6)
-    assert client.slots.waiting == 494
+    await until(lambda: stall.fired == 4)
+    assert client.slots.waiting == 496
     download = await soon(begin(client.get_object(container, "wanted")))
     download.abandon()
     assert finished == []
-    assert (stall.fired, client.slots.waiting) == (6, 494)
+    assert (stall.fired, client.slots.waiting) == (4, 496)
     for waiting in uploads:
         waiting.addErrback(lambda failure: failure.trap(CancelledError))
     for waiting in reversed(uploads):

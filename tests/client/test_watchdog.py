@@ -54,7 +54,32 @@ def test_renewing_costs_no_timer(bench: Bench) -> None:
         bench.dog.renew()
     assert bench.clock.getDelayedCalls() == [call]
     assert call.getTime() == 10
+    bench.dog.stop()
+    assert bench.clock.getDelayedCalls() == []
+
+
+def test_a_later_limit_costs_no_timer(bench: Bench) -> None:
+    """Nor does resting in between: the call that there is looks, and waits for the rest."""
+    bench.dog.watch(10, "no connection was made")
+    (call,) = bench.clock.getDelayedCalls()
+    bench.clock.advance(1)
     bench.dog.rest()
+    bench.dog.watch(60, "no answer came")
+    assert bench.clock.getDelayedCalls() == [call]
+    bench.clock.advance(59.9)
+    assert bench.barked == []
+    bench.clock.advance(0.1)
+    assert bench.barked == ["no answer came for 60 seconds"]
+
+
+def test_a_nearer_limit_is_kept(bench: Bench) -> None:
+    """It does not wait for the call of a later one."""
+    bench.dog.watch(60, "no answer came")
+    bench.dog.rest()
+    bench.dog.watch(5, "the body fell silent")
+    bench.clock.advance(5)
+    assert bench.barked == ["the body fell silent for 5 seconds"]
+    assert bench.clock.getDelayedCalls() == []
 
 
 def test_a_new_limit_takes_the_place_of_the_old(bench: Bench) -> None:
@@ -73,9 +98,9 @@ def test_a_resting_dog_is_silent(bench: Bench) -> None:
     bench.dog.rest()
     bench.dog.rest()
     bench.dog.renew()
-    assert bench.clock.getDelayedCalls() == []
     bench.clock.advance(10)
     assert bench.barked == []
+    assert bench.clock.getDelayedCalls() == []
 
 
 def test_it_may_be_sent_to_watch_while_it_barks() -> None:

@@ -73,8 +73,6 @@ class FaultProxy:
 
     async def stop(self) -> None:
         """Ends all connections and the port; nothing is left in the reactor."""
-        if self._reopening is not None and self._reopening.active():
-            self._reopening.cancel()
         await self.refuse()
         for relay in list(self._relays):
             relay.abort()
@@ -99,8 +97,11 @@ class FaultProxy:
     async def refuse(self, seconds: float | None = None) -> None:
         """Closes the port, so that connecting is refused; open connections stay.
 
-        :param seconds: listen again after that long; ``None`` to wait for :meth:`accept_again`.
+        :param seconds: listen again after that long, in place of what an earlier call said;
+            ``None`` to wait for :meth:`accept_again`.
         """
+        if self._reopening is not None and self._reopening.active():
+            self._reopening.cancel()
         if self._listening is not None:
             listening, self._listening = self._listening, None
             await listening.stopListening()

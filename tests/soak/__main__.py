@@ -11,6 +11,7 @@ import argparse
 import itertools
 import json
 import random
+import re
 import signal
 import sys
 import threading
@@ -108,13 +109,13 @@ def _soak(place: Place, record: Record, until: float, random_: random.Random) ->
     before = _warm_up(place, token)
     _say(f"Before: {before}")
     load_until = max(until, time.monotonic() + LEAST_LOAD_SECONDS)
-    trouble = Trouble(reactor, place.proxy, random_)
+    trouble = Trouble(reactor, place.proxy, place.keystone_proxy, random_)
     reactor.callFromThread(lambda: Deferred.fromCoroutine(trouble.make()))
     reactor.callFromThread(lambda: reactor.callLater(load_until - time.monotonic(), trouble.stop))
     load = Load(place.synapse, token, record, load_until)
     load.start()
-    module_errors: dict[str, float] = {}
-    _beside(place, record, load_until, module_errors)
+    module: dict[str, float] = {}
+    _beside(place, record, load_until, module)
     load.stop()
     _in_reactor(trouble.ended)
     _say(f"The load and the faults are over after {time.monotonic() - began:.0f} s.")
@@ -123,13 +124,13 @@ def _soak(place: Place, record: Record, until: float, random_: random.Random) ->
     right = judge_files(place, token, record)
     _say(f"{right} of {len(record.stored())} files came back as they were.")
     after = judge_held(place, before, record)
-    _add(module_errors, place.errors_of_module())
+    _add(module, place.told_by_module())
     return {
         "seconds": round(time.monotonic() - began, 1),
         **record.as_mapping(),
         "came_back_right": right,
         "faults": dict(trouble.came),
-        "module": module_errors,
+        "module": module,
         "before": str(before),
         "after": str(after),
     }
@@ -144,7 +145,7 @@ def _warm_up(place: Place, token: str) -> Held:
     return held(place)
 
 
-def _beside(place: Place, record: Record, until: float, module_errors: dict[str, float]) -> None:
+def _beside(place: Place, record: Record, until: float, module: dict[str, float]) -> None:
     """The script's runs, and restarts, until the load is over."""
     store = str(place.synapse.media_store)
     runs = itertools.cycle(
@@ -157,18 +158,22 @@ def _beside(place: Place, record: Record, until: float, module_errors: dict[str,
     )
     began = time.monotonic()
     restart_at = began + min(RESTART_EVERY_SECONDS, (until - began) / 3)
-    restarted = False
-    while time.monotonic() < until or not restarted:
+    restarts = 0
+    while time.monotonic() < until or not restarts:
         if time.monotonic() > restart_at:
-            restarted = True
+            restarts += 1
             restart_at += RESTART_EVERY_SECONDS
-            _add(module_errors, place.errors_of_module())
-            place.synapse.restart()
+            _add(module, place.told_by_module())
+            # Every other time the script alone takes the files to Swift.
+            place.restart(store_local=restarts % 2 == 0)
             record.count("restart of Synapse")
         arguments = next(runs)
         status, output = place.script(*arguments, until=min(until, restart_at))
         what = f"script {arguments[0]}"
-        if status == 0:
+        _count_uploaded(output, record)
+        if status is None:
+            record.fail(f"{what}: stopped")
+        elif status == 0:
             record.count(what)
         elif status in _MAY_FAIL:
             record.fail(f"{what}: exit status {status}")
@@ -177,12 +182,19 @@ def _beside(place: Place, record: Record, until: float, module_errors: dict[str,
         time.sleep(max(0.0, min(2.0, min(until, restart_at) - time.monotonic())))
 
 
+def _count_uploaded(output: str, record: Record) -> None:
+    """Files that were in Swift only once the script had been there."""
+    told = re.search(r"^Uploaded: (\d+)", output, re.M)
+    record.count("uploaded by the script", int(told[1]) if told else 0)
+
+
 def _last_run(place: Place, record: Record) -> None:
     """With a good network again everything has to work."""
     store = str(place.synapse.media_store)
     for arguments in (("upload", store, "--all", "--delete"), ("verify", store)):
         status, output = place.script(*arguments)
-        if status:
+        _count_uploaded(output, record)
+        if status != 0:
             record.must_not_be(f"the last {arguments[0]} ended with {status}: {output[-1500:]}")
 
 

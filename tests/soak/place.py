@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,28 +27,41 @@ CONTAINER = "soak"
 PASSWORD = "only-on-loopback"
 #: Swift by way of the fault proxy.
 REGION = "BadNetwork"
+#: So short that each part of a soak sees tokens end.
+TOKEN_SECONDS = 20
 SCRIPT_TIMEOUT_SECONDS = 600
 IDLE_SECONDS = 30
 
+_TOLD = (
+    "synapse_swift_errors_total",
+    "synapse_swift_retries_total",
+    "synapse_swift_sign_ins_total",
+)
 _METRIC = re.compile(r"^(?P<name>[a-zA-Z_:]+)(?:\{(?P<labels>[^}]*)\})? (?P<value>\S+)$", re.M)
 
 
 @dataclass
 class Place:
-    """Everything that runs."""
+    """Everything that runs.
+
+    :ivar proxy: between Synapse, or the script, and Swift.
+    :ivar keystone_proxy: between them and Keystone.
+    """
 
     folder: Path
     proxy: FaultProxy
+    keystone_proxy: FaultProxy
     swift: Swift
     synapse: Synapse
     environment: dict[str, str]
     project_id: str
 
-    def script(self, *arguments: str, until: float | None = None) -> tuple[int, str]:
+    def script(self, *arguments: str, until: float | None = None) -> tuple[int | None, str]:
         """Run ``swift_media_upload``. Blocking.
 
         :param until: when it is asked to stop, as of :func:`time.monotonic`.
-        :returns: its exit status, and what it wrote.
+        :returns: its exit status, ``None`` if it was stopped before it could say one;
+            and what it wrote.
         """
         work = self.folder / "script"
         work.mkdir(exist_ok=True)
@@ -62,17 +76,32 @@ class Place:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        asked_to_stop = False
         with child:
             try:
                 left = None if until is None else max(1.0, until - time.monotonic())
                 output, _ = child.communicate(timeout=left or SCRIPT_TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:
                 child.terminate()
+                asked_to_stop = True
                 output, _ = child.communicate(timeout=SCRIPT_TIMEOUT_SECONDS)
             except BaseException:
                 child.kill()
                 raise
-        return child.returncode, output
+        # While it starts, or after its last word, a signal ends it as any program.
+        outside_its_work = asked_to_stop and child.returncode == -signal.SIGTERM
+        return None if outside_its_work else child.returncode, output
+
+    def restart(self, *, store_local: bool) -> None:
+        """Restart Synapse. Blocking.
+
+        :param store_local: whether it stores in Swift what its users upload, or
+            leaves that to the script.
+        """
+        settings = yaml.safe_load(self.synapse.config_path.read_text())
+        settings["media_storage_providers"][0]["store_local"] = store_local
+        self.synapse.config_path.write_text(yaml.safe_dump(settings, sort_keys=False))
+        self.synapse.restart()
 
     def proxy_idle(self) -> None:
         """Wait until nothing is under way between Synapse and Swift. Blocking."""
@@ -90,17 +119,16 @@ class Place:
             found[match["name"]] = found.get(match["name"], 0.0) + float(match["value"])
         return found
 
-    def errors_of_module(self) -> dict[str, float]:
-        """What the module counted in this Synapse process: tries that failed, and for good."""
+    def told_by_module(self) -> dict[str, float]:
+        """What the module counted in this Synapse process: failures, tries, sign-ins."""
         with process.local_session() as http:
             text = http.get(f"{self.synapse.url}/_synapse/metrics", timeout=30).text
-        wanted = ("synapse_swift_errors_total", "synapse_swift_retries_total")
         return {
-            f"{match['name']}: {error[1]}": float(match["value"])
+            f"{match['name']}: {what[1]}": float(match["value"])
             for match in _METRIC.finditer(text)
-            if match["name"] in wanted
-            for error in [re.search('error="([^"]*)"', match["labels"] or "")]
-            if error
+            if match["name"] in _TOLD
+            for what in [re.search('(?:error|result)="([^"]*)"', match["labels"] or "")]
+            if what
         }
 
 
@@ -113,7 +141,9 @@ def everything_running(reactor, proxy_ready) -> Iterator[Place]:
     """
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swift-soak-")))
-        keystone = stack.enter_context(running_keystone(folder / "keystone", token_seconds=86400))
+        keystone = stack.enter_context(
+            running_keystone(folder / "keystone", token_seconds=TOKEN_SECONDS)
+        )
         account = keystone.create_account("matrix", "synapse", PASSWORD)
         swift = stack.enter_context(running_swift(folder / "swift", keystone))
         where = urlsplit(swift.url)
@@ -122,7 +152,11 @@ def everything_running(reactor, proxy_ready) -> Iterator[Place]:
         keystone.create_endpoint(
             "object-store", f"http://127.0.0.1:{proxy.port}/v1/AUTH_%(project_id)s", REGION
         )
-        clouds = account.write_clouds_yaml(folder / "clouds.yaml", region=REGION)
+        where = urlsplit(keystone.url)
+        keystone_proxy = FaultProxy(reactor, process.LOOPBACK, where.port)
+        proxy_ready(keystone_proxy)
+        auth = {**account.auth(), "auth_url": keystone_proxy.url_for(keystone.url)}
+        clouds = account.write_clouds_yaml(folder / "clouds.yaml", region=REGION, auth=auth)
         environment = {
             "OS_CLIENT_CONFIG_FILE": str(clouds),
             "PYTHONPATH": str(process.ROOT),
@@ -138,7 +172,7 @@ def everything_running(reactor, proxy_ready) -> Iterator[Place]:
         _listen_for_metrics(synapse)
         stack.callback(synapse.stop)
         synapse.start()
-        yield Place(folder, proxy, swift, synapse, environment, account.project_id)
+        yield Place(folder, proxy, keystone_proxy, swift, synapse, environment, account.project_id)
 
 
 _PROVIDER = {

@@ -56,10 +56,10 @@ class Record:
                 return None
             return self._stored[int(len(self._stored) * random_.random() ** 0.5)]
 
-    def count(self, what: str) -> None:
+    def count(self, what: str, times: int = 1) -> None:
         """Something went well."""
         with self._lock:
-            self.done[what] += 1
+            self.done[what] += times
 
     def fail(self, what: str) -> None:
         """Something went wrong, as it may while there are faults."""

@@ -1,4 +1,4 @@
-"""The network between Synapse and Swift: faults come and go."""
+"""The network between Synapse and its cloud: faults come and go, at Swift and at Keystone."""
 
 from __future__ import annotations
 
@@ -33,9 +33,12 @@ BURST = 25
 class Trouble:
     """Makes it, on the reactor's thread."""
 
-    def __init__(self, reactor, proxy: FaultProxy, random_: random.Random) -> None:
+    def __init__(
+        self, reactor, proxy: FaultProxy, keystone_proxy: FaultProxy, random_: random.Random
+    ) -> None:
         self._reactor = reactor
         self._proxy = proxy
+        self._keystone_proxy = keystone_proxy
         self._random = random_
         self._stopping = False
         self._made: Deferred[None] = Deferred()
@@ -55,6 +58,9 @@ class Trouble:
             "bits flipped in uploads": lambda: [self._on_put(FlipBit, in_request(self._offset()))],
             "rejected token": lambda: [Answer(401, times=3)],
             "proxy restarts": self._restart,
+            "Keystone is away": self._keystone_away,
+            "Keystone answers 503": lambda: self._keystone_fails(Answer(503, times=BURST)),
+            "Keystone is silent": lambda: self._keystone_fails(Stall(BEFORE_RESPONSE, times=2)),
         }
 
     async def make(self) -> None:
@@ -70,11 +76,12 @@ class Trouble:
         self._made.callback(None)
 
     async def _one(self, kind: str) -> None:
-        faults = self._kinds[kind]()
         self.came[kind] += 1
+        faults = self._kinds[kind]()
         self._proxy.add(*faults)
         await self._wait(LASTS_SECONDS)
         self._proxy.clear()
+        self._keystone_proxy.clear()
         self._stalled += [fault for fault in faults if isinstance(fault, Stall)]
         await self._wait(PEACE_SECONDS)
 
@@ -91,6 +98,21 @@ class Trouble:
         self._proxy.reset_connections(4)
         Deferred.fromCoroutine(self._proxy.refuse(self._random.uniform(0.3, 1.5)))
         return []
+
+    def _keystone_away(self) -> list[Fault]:
+        self._end_token()
+        away = self._keystone_proxy.refuse(self._random.uniform(1, 4))
+        Deferred.fromCoroutine(away)
+        return []
+
+    def _keystone_fails(self, fault: Fault) -> list[Fault]:
+        self._end_token()
+        self._keystone_proxy.add(fault)
+        return []
+
+    def _end_token(self) -> None:
+        """Make Synapse need Keystone now."""
+        self._proxy.add(Answer(401, times=1))
 
     def _on_put(self, kind, place) -> Fault:
         return kind(place, times=TURNS, match=("PUT", ""))

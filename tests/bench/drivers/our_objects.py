@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +13,7 @@ from zope.interface import implementer
 
 from swift_provider.client import FileSource, Patience, SwiftClient
 from swift_provider.config import parse_settings
+from swift_provider.offload.running import run as run_program
 from tests.bench.drivers.job import Clock, Job, read_job
 
 
@@ -110,19 +109,8 @@ async def run(job: Job) -> None:
 
 
 def main() -> None:
-    failures: list[object] = []
-
-    def failed(failure: Any) -> None:
-        failures.append(failure)
-        traceback.print_exception(failure.value)
-
-    def begin() -> None:
-        running = Deferred.fromCoroutine(run(read_job()))
-        running.addErrback(failed).addBoth(lambda _: reactor.stop())
-
-    reactor.callWhenRunning(begin)
-    reactor.run()
-    sys.exit(bool(failures))
+    job = read_job()
+    run_program(reactor, lambda: run(job), stop=reactor.stop, last_words=lambda: None)
 
 
 if __name__ == "__main__":

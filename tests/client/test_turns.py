@@ -1,0 +1,46 @@
+"""One piece of work in each turn of the reactor."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.logger import LogEvent
+
+from swift_provider.client.turns import Turns
+
+
+async def test_one_in_each_turn() -> None:
+    """The first at once, the others one by one and in order."""
+    turns = Turns(reactor)
+    done: list[int] = []
+    for number in range(5):
+        turns.take(lambda number=number: done.append(number))  # type: ignore[misc]
+    seen = [len(done)]
+    for _ in range(6):
+        await deferLater(reactor, 0)
+        seen.append(len(done))
+    assert seen == [1, 2, 3, 4, 5, 5, 5]
+    assert done == sorted(done)
+    turns.take(lambda: done.append(5))
+    assert len(done) == 6  # nobody is before it any more
+    await deferLater(reactor, 0)
+
+
+async def test_work_that_fails_harms_no_other(unhandled_failures: list[LogEvent]) -> None:
+    """Its error is logged by the reactor, and the next has its turn."""
+    turns = Turns(reactor)
+    done: list[str] = []
+
+    def fail() -> None:
+        raise ValueError("fails")
+
+    with pytest.raises(ValueError, match="fails"):
+        turns.take(fail)
+    turns.take(fail)
+    turns.take(lambda: done.append("last"))
+    for _ in range(3):
+        await deferLater(reactor, 0)
+    assert done == ["last"]
+    assert len(unhandled_failures) == 1
+    unhandled_failures.clear()
