@@ -117,6 +117,23 @@ def test_the_report_has_all_numbers(comparison: Comparison, tmp_path: Path) -> N
     assert raw["comparisons"][0]["samples"]["case"][OURS]["wall"] == [1.0, 3.0, 2.0]
 
 
+def test_the_digest_has_a_column_for_each_candidate(comparison: Comparison) -> None:
+    """One line for each figure that was chosen, and a dash for who has none."""
+    comparison.add("case", OURS, {"wall": 1.5})
+    comparison.add("other", "theirs", {"wall": 25.0})
+    comparison.digest = [("case", "wall"), ("other", "wall")]
+    assert report.digest(comparison).splitlines() == [
+        "**A title**",
+        "",
+        "=============  ====  ======",
+        "..             ours  theirs",
+        "=============  ====  ======",
+        "case: wall s   1.50  –",
+        "other: wall s  –     25.0",
+        "=============  ====  ======",
+    ]
+
+
 def test_what_a_child_used_is_its_own(tmp_path: Path) -> None:
     """CPU of the child's children counts, memory of ours does not."""
     ballast = bytearray(os.urandom(1)) * 200_000_000  # ours, and not to be seen below

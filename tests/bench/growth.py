@@ -60,16 +60,19 @@ def _files(postgres: Postgres, folder: Path, quick: bool, say: Say) -> Compariso
         "before, nothing left on disk afterwards.",
         _FILE_METRICS,
     )
-    counts, rounds = ((1_000, 10_000), 1) if quick else ((1_000, 10_000, 100_000), 3)
+    rounds = {1_000: 2, 10_000: 1} if quick else {1_000: 3, 10_000: 3, 100_000: 1}
+    comparison.digest = [
+        (_file_case(count), key) for count in rounds for key in ("per_file", "peak")
+    ]
     try:
         stub = running_stub()
     except peers.MissingPeerError as error:
         comparison.missing["nginx"] = str(error)
         return comparison
     with stub as stub:
-        for count in counts:
-            case = f"{count:,} files"
-            alternate(comparison, {OURS: _upload(case, count, postgres, folder, stub)}, rounds, say)
+        for count, times in rounds.items():
+            case = _file_case(count)
+            alternate(comparison, {OURS: _upload(case, count, postgres, folder, stub)}, times, say)
     return comparison
 
 
@@ -94,6 +97,10 @@ def _upload(case: str, count: int, postgres: Postgres, folder: Path, stub: Stub)
         return {case: {**sample, "peak": used.peak_mb}}
 
     return once
+
+
+def _file_case(count: int) -> str:
+    return f"{count:,} files"
 
 
 def _content(number: int) -> bytes:
@@ -133,7 +140,7 @@ def _stub_cloud(work: Path, stub: Stub) -> dict[str, str]:
 
 def _rows(postgres: Postgres, folder: Path, quick: bool, say: Say) -> Comparison:
     million = 1_000_000
-    counts, rounds = ((100_000, million), 2) if quick else ((100_000, million, 5 * million), 3)
+    rounds = {100_000: 2, million: 2} if quick else {100_000: 3, million: 3, 5 * million: 1}
     comparison = Comparison(
         "Growth with rows",
         "update-db from PostgreSQL into a cache that is empty (fresh), or complete (again), and "
@@ -141,7 +148,11 @@ def _rows(postgres: Postgres, folder: Path, quick: bool, say: Say) -> Comparison
         _UPDATE_METRICS,
         _ROW_TARGETS,
     )
-    for count in counts:
+    comparison.digest = [
+        *((_row_case(million, what), "wall") for what in (FRESH, AGAIN, WRITE)),
+        *((_row_case(count, FRESH), "peak") for count in rounds),
+    ]
+    for count, times in rounds.items():
         arguments = _database(postgres, f"rows_{count}", count)
         lists: dict[str, Path] = {}
         candidates: dict[str, Run] = {
@@ -152,7 +163,7 @@ def _rows(postgres: Postgres, folder: Path, quick: bool, say: Say) -> Comparison
             candidates[S3] = _update(S3, count, arguments, folder, _s3, lists)
         except peers.MissingPeerError as error:
             comparison.missing[S3] = str(error)
-        alternate(comparison, candidates, rounds, say, f"{count:,} rows")
+        alternate(comparison, candidates, times, say, f"{count:,} rows")
     return comparison
 
 

@@ -27,7 +27,7 @@ _METRICS = [
 
 def compare(*, quick: bool, say: Say) -> Comparison:
     """All of it in memory: client and server are the limit, not a disk."""
-    size, rounds = (GIB // 2, 2) if quick else (2 * GIB, 5)
+    size, rounds = (GIB // 2, 2) if quick else (2 * GIB, 3)
     comparison = Comparison(
         "One large object",
         f"{size / GIB:.3g} GiB to and from nginx's memory. Each candidate takes the MD5, and drops "
@@ -35,6 +35,12 @@ def compare(*, quick: bool, say: Say) -> Comparison:
         "written in Python, the interpreter's start is left out.",
         _METRICS,
         _TARGETS,
+        digest=[
+            (f"{what} {scheme}", key)
+            for key in ("rate", "cpu")
+            for scheme in ("http", "https")
+            for what in ("PUT", "GET")
+        ],
     )
     with tempfile.TemporaryDirectory(prefix="swift-bench-", dir="/dev/shm") as name:
         folder = Path(name)

@@ -34,7 +34,7 @@ Offload = Callable[[Container], Usage]
 
 def compare(cluster: Cluster, folder: Path, *, quick: bool, say: Say) -> Comparison:
     """:param folder: for the media store."""
-    files, rounds = (300, 2) if quick else (1300, 5)
+    files, rounds = (300, 2) if quick else (1300, 3)
     media = SynapseStore(folder)
     store.fill(media, files)
     wanted = store.md5s(media.base)
@@ -46,6 +46,7 @@ def compare(cluster: Cluster, folder: Path, *, quick: bool, say: Say) -> Compari
         "life is measured.",
         _METRICS,
         _TARGETS,
+        digest=[(case, key) for case in (NOTHING, EVERYTHING, HALF) for key in ("wall", "cpu")],
     )
     candidates: dict[str, Run] = {}
     for name, make in _CANDIDATES.items():

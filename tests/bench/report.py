@@ -23,9 +23,9 @@ def write(
     versions: Mapping[str, str],
     comparisons: Sequence[Comparison],
 ) -> Path:
-    """Write ``results.json`` and ``results.rst``.
+    """Write ``results.json``, ``results.rst`` and ``digest.rst``, the tables of the README.
 
-    :returns: the latter.
+    :returns: the second.
     """
     folder.mkdir(parents=True, exist_ok=True)
     raw = {
@@ -35,6 +35,7 @@ def write(
         "comparisons": [comparison.as_mapping() for comparison in comparisons],
     }
     (folder / "results.json").write_text(json.dumps(raw, indent=2) + "\n")
+    (folder / "digest.rst").write_text("\n\n".join(map(digest, comparisons)) + "\n")
     path = folder / "results.rst"
     path.write_text(text(machine, versions, comparisons))
     return path
@@ -72,6 +73,18 @@ def section(comparison: Comparison) -> str:
     return "\n\n".join(parts)
 
 
+def digest(comparison: Comparison) -> str:
+    """A comparison's heading and medians, with a column for each candidate."""
+    candidates = list(dict.fromkeys(name for case in comparison.samples.values() for name in case))
+    titles = {metric.key: metric.title for metric in comparison.metrics}
+    rows = []
+    for case, key in comparison.digest:
+        medians = [comparison.median(case, name, key) for name in candidates]
+        cells = ["–" if median is None else number(median) for median in medians]
+        rows.append([f"{case}: {titles[key]}", *cells])
+    return f"**{comparison.title}**\n\n" + table(["", *candidates], rows)
+
+
 def measured(comparison: Comparison) -> list[list[str]]:
     """The table's rows."""
     shown = [metric for metric in comparison.metrics if _has(comparison, metric)]
@@ -101,12 +114,13 @@ def number(value: float) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A simple table; an empty cell in the first column would continue the row above."""
-    widths = [max(len(row[i]) for row in [head, *rows]) or 1 for i in range(len(head))]
+    """A simple table; in its first column an empty cell is "..", or it would continue a row."""
+    widths = [max(len(row[i]) for row in [head, *rows]) or 2 for i in range(len(head))]
     rule = "  ".join("=" * width for width in widths)
 
     def line(cells: Sequence[str]) -> str:
-        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+        filled = [cells[0] or "..", *cells[1:]]
+        padded = [cell.ljust(width) for cell, width in zip(filled, widths, strict=True)]
         return "  ".join(padded).rstrip()
 
     return "\n".join([rule, line(head), rule, *(line(row) for row in rows), rule])

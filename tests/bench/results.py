@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +64,7 @@ class Comparison:
         list is as long as the number of its rounds that counted.
     :param missing: candidates that could not be had, and how to get them.
     :param failed: candidates whose result does not count, and why.
+    :param digest: cases, and the keys of their metrics, that a reader in a hurry wants.
     """
 
     title: str
@@ -73,6 +74,7 @@ class Comparison:
     samples: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    digest: Sequence[tuple[str, str]] = ()
 
     def add(self, case: str, candidate: str, sample: Sample) -> None:
         """Note one round's sample."""

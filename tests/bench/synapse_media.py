@@ -108,8 +108,9 @@ def compare(cluster: Cluster, folder: Path, *, quick: bool, say: Say) -> Iterato
         f"inside Synapse. {SLOW_READERS} slow readers take {SLOW_RATE // 1000} KB/s each.",
         _METRICS,
         _TARGETS,
+        digest=_DIGEST,
     )
-    small, large, rounds = (400, 24, 2) if quick else (3000, 120, 5)
+    small, large, rounds = (400, 24, 2) if quick else (1200, 60, 3)
     with contextlib.ExitStack() as stack:
         houses: dict[str, House] = {}
         for name in _PROVIDERS:
@@ -136,7 +137,7 @@ def compare(cluster: Cluster, folder: Path, *, quick: bool, say: Say) -> Iterato
                 case = f"{label} c={clients}"
                 runs = {n: _downloads(case, h, size, count, clients) for n, h in houses.items()}
                 alternate(comparison, runs, rounds, say, case)
-        seconds = 6 if quick else 20
+        seconds = 6 if quick else 12
         runs = {name: _slow(house, seconds) for name, house in houses.items()}
         alternate(comparison, runs, rounds, say, _SLOW)
         runs = {name: _first_byte(house) for name, house in houses.items()}
@@ -185,7 +186,7 @@ def _first_byte(house: House) -> Run:
         seen, _ = house.measure(
             "first_byte",
             paths=house.paths[SMALL_BYTES],
-            count=30,
+            count=40,
             uploads=UPLOADS,
             upload_size=UPLOAD_BYTES,
         )
@@ -240,6 +241,18 @@ _PROVIDERS = {
 
 _SLOW = f"{SLOW_READERS} slow readers"
 _UPLOADS = f"{UPLOADS} uploads wait"
+_DIGEST = [
+    ("5 KB c=40", "rate"),
+    ("5 KB c=40", "per_1000"),
+    ("20 MB c=1", "mbs"),
+    ("20 MB c=40", "mbs"),
+    ("20 MB c=40", "per_gib"),
+    ("20 MB c=40", "probe_p99"),
+    ("20 MB c=40", "grew"),
+    (_SLOW, "grew"),
+    (_SLOW, "late_max"),
+    (_UPLOADS, "first_byte"),
+]
 _TARGETS = [
     Target("20 MB, c=40: MB/s, of the S3 sibling's", "20 MB c=40", "mbs", S3, at_least=2),
     Target("20 MB, c=40: CPU per GiB, of file_system's", "20 MB c=40", "per_gib", FLOOR, 1.0),

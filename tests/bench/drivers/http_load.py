@@ -18,6 +18,8 @@ from typing import Any
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 PROBE_SECONDS = 0.02
+#: How often a small file is asked for while uploads wait.
+READ_EVERY_SECONDS = 0.1
 #: A slow reader's socket buffer, so that the server notices soon.
 SLOW_BUFFER_BYTES = 32 * 1024
 
@@ -158,19 +160,19 @@ class Plan:
         return {"bytes": taken, "cut_off": sum(isinstance(one, Exception) for one in done)}
 
     async def first_byte(self) -> dict[str, Any]:
-        """Seconds to the first byte of a small file: idle, and while ``uploads`` wait."""
-        plan = self._plan
-        client = await self.connect()
+        """Seconds to the first byte of a small file: idle, and while ``uploads`` wait.
 
-        async def seconds(count: int) -> list[float]:
-            seen = []
-            for number in range(count):
-                path = plan["paths"][number % len(plan["paths"])]
-                status, _, first = await client.request(self.get(path))
-                if status != 200:
-                    raise ValueError(f"{path}: HTTP {status}")
-                seen.append(first)
-            return seen
+        Meanwhile one is asked for every so often, whether or not the last has come:
+        a wait of seconds is seen by all who would have waited.
+        """
+        plan = self._plan
+
+        async def one(client: Client, number: int) -> float:
+            path = plan["paths"][number % len(plan["paths"])]
+            status, _, first = await client.request(self.get(path))
+            if status != 200:
+                raise ValueError(f"{path}: HTTP {status}")
+            return first
 
         async def upload(uploader: Client) -> None:
             status, _, _ = await uploader.request(self.post(plan["upload_size"]))
@@ -178,14 +180,18 @@ class Plan:
             if status != 200:
                 raise ValueError(f"upload: HTTP {status}")
 
-        idle = await seconds(plan["count"])
         # One after the other: the server's queue of new connections is short.
+        readers = [await self.connect() for _ in range(plan["count"])]
         uploaders = [await self.connect() for _ in range(plan["uploads"])]
-        uploads = [asyncio.ensure_future(upload(one)) for one in uploaders]
-        busy: list[float] = []
-        await asyncio.sleep(0.5)
-        while len(busy) < plan["count"] and not all(one.done() for one in uploads):
-            busy += await seconds(1)
+        idle = [await one(reader, number) for number, reader in enumerate(readers)]
+        uploads = [asyncio.ensure_future(upload(uploader)) for uploader in uploaders]
+        reads = []
+        for number, reader in enumerate(readers):
+            await asyncio.sleep(READ_EVERY_SECONDS)
+            if all(done.done() for done in uploads):
+                break
+            reads.append(asyncio.ensure_future(one(reader, number)))
+        busy = await asyncio.gather(*reads)
         await asyncio.gather(*uploads)
         return {"idle": idle, "busy": busy}
 
