@@ -8,6 +8,7 @@ the media store is, and the options of our ``media_storage_providers`` entry.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ import yaml
 from swift_provider.config import Settings, parse_settings
 from swift_provider.errors import ConfigError
 from swift_provider.offload.media import shown
+
+logger = logging.getLogger(__name__)
 
 MODULES = (
     "swift_provider.SwiftStorageProviderBackend",
@@ -109,6 +112,10 @@ class Homeserver:
             )
         if not entries and "container" not in given:
             raise ConfigError(f"no container: give CONTAINER, or {self._missing_entry()}")
+        if not entries and self._modules():
+            logger.warning(
+                "Synapse will not find what is put into Swift: %s", self._missing_entry()
+            )
         where, options = entries[0] if entries else ("option", {})
         if "cloud" in given:
             # Another cloud's sign-in must not be mixed with the one written in the file.
@@ -117,11 +124,7 @@ class Homeserver:
 
     def _missing_entry(self) -> str:
         """What to do about a configuration without an entry of ours."""
-        modules = [
-            str(entry.get("module"))
-            for entry in self.options.get("media_storage_providers") or []
-            if isinstance(entry, Mapping)
-        ]
+        modules = self._modules()
         if not modules:
             return (
                 "the homeserver.yaml whose media_storage_providers has an entry for Swift "
@@ -131,6 +134,13 @@ class Homeserver:
             f"correct media_storage_providers in {self.where}: its modules are "
             f"{', '.join(map(shown, modules))}, and none is {' or '.join(MODULES)}"
         )
+
+    def _modules(self) -> list[str]:
+        return [
+            str(entry.get("module"))
+            for entry in self.options.get("media_storage_providers") or []
+            if isinstance(entry, Mapping)
+        ]
 
     def _entries(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Place and options of each entry that loads our module."""

@@ -89,6 +89,18 @@ def test_a_misspelt_module() -> None:
         _homeserver().settings({})
 
 
+def test_a_misspelt_module_beside_container(caplog: pytest.LogCaptureFixture) -> None:
+    """CONTAINER is enough to go on, but the prefix may be missing: that is said."""
+    settings = _homeserver(_entry("swift_provider.Swift", prefix="x")).settings({"container": "c"})
+    assert settings.prefix == ""
+    assert "Synapse will not find" in caplog.text
+    assert "its modules are swift_provider.Swift, and none is" in caplog.text
+    caplog.clear()
+    _homeserver().settings({"container": "c"})
+    _homeserver(_entry(container="c")).settings({"container": "c"})
+    assert caplog.text == ""
+
+
 def test_a_section_that_is_no_database(tmp_path: Path) -> None:
     """What stands under database: in database.yaml must be Synapse's section."""
     path = tmp_path / "database.yaml"
