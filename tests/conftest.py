@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import inspect
 import os
+import signal
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -21,6 +22,12 @@ pytest_plugins = ["tests.servers.fixtures"]
 #: What is being closed when a test ends may take this long.
 GRACE_SECONDS = 0.5
 GRACE_STEP_SECONDS = 0.01
+
+
+def pytest_configure() -> None:
+    """Children have to feel Ctrl-C, also if this process was started to ignore it (``… &``)."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
