@@ -260,10 +260,14 @@ class StreamedDownload(Download):
 
     def _go_on(self) -> None:
         """The turn has come; meanwhile the consumer may have changed its mind."""
-        if self.state is State.PAUSED and self._wanted:
+        if not self._wanted:
+            return
+        if self.state is State.PAUSED:
             self._enter(State.FLOWING)
             assert self._exchange is not None
             self._exchange.resume()
+        elif self.state is State.PARKED:  # while it waited for its turn
+            self._flow()
 
     def _park(self, _why: str) -> None:
         """The consumer sleeps: let others have the connection and the slot."""

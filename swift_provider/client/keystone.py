@@ -185,7 +185,7 @@ class Keystone:
     def _told(self, error: BaseException) -> str:
         """What the other side said, in one short line and without our secrets."""
         said = error.strerror if isinstance(error, OSError) and error.strerror else error
-        text = " ".join(str(said).split())
+        text = "".join(c for c in " ".join(str(said).split()) if c.isprintable())
         for secret in self._secrets:
             text = text.replace(secret, "***")
         if len(text) > _SHOWN_CHARACTERS:

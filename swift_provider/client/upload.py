@@ -67,8 +67,11 @@ class BytesBody(Body):
         self.on_progress = _ignore
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Hand everything over."""
-        consumer.write(self._content)
+        """Hand everything over, and keep nothing: what is left of an exchange lives
+        on until its cycles are collected.
+        """
+        content, self._content = self._content, b""
+        consumer.write(content)
         self.finished = True
         self.on_progress(self.length)
         return succeed(None)

@@ -149,3 +149,13 @@ def test_small_parts_are_read_at_once(make_file: MakeFile) -> None:
     assert small.finished
     assert bench.content == content_of(AT_ONCE_BYTES + 1)[1:]
     assert isinstance(make_body(source, 0, AT_ONCE_BYTES + 1, bench.run_in_thread), FileBody)
+
+
+def test_what_was_handed_over_is_not_kept() -> None:
+    """Finished uploads may wait long for the garbage collector; their files must not."""
+    body = BytesBody(b"content of a small file")
+    bench = Bench()
+    body.startProducing(bench)  # type: ignore[arg-type]
+    assert bench.content == b"content of a small file"
+    assert bench.content not in vars(body).values()
+    assert (body.length, body.finished) == (23, True)

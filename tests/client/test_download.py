@@ -289,6 +289,27 @@ def test_downloads_take_turns_to_go_on() -> None:
         nothing_left(one)
 
 
+@pytest.mark.parametrize("parked_by", ["time", "a break"])
+def test_parked_while_it_waits_for_its_turn(parked_by: str) -> None:
+    """PAUSED → PARKED → REOPENING: who has said that it wants more need not say it again."""
+    bench = Bench()
+    turns = bench.download._turns = Turns(clock := Clock())  # its turns come when we say so
+    bench.in_state(State.PAUSED)
+    turns.take(lambda: None)
+    bench.download.resumeProducing()
+    if parked_by == "time":
+        bench.clock.advance(PARK_SECONDS)
+    else:
+        bench.download.body_ended(broken())
+    assert bench.download.state is State.PARKED
+    clock.advance(0)
+    assert bench.download.state is State.REOPENING
+    bench.answer(0).receiver.chunk_received(CONTENT)
+    bench.download.body_ended(None)
+    assert bench.outcome == ["done"]
+    nothing_left(bench)
+
+
 def test_a_paused_download_is_parked_and_goes_on(bench: Bench) -> None:
     """PAUSED → PARKED → REOPENING → FLOWING: it continues where the consumer had stopped it."""
     bench.in_state(State.FLOWING)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogEvent
 
-from swift_provider.client.turns import Turns
+from swift_provider.client.turns import PIECE_SECONDS, Turns
 
 
 async def test_one_in_each_turn() -> None:
@@ -25,6 +25,18 @@ async def test_one_in_each_turn() -> None:
     turns.take(lambda: done.append(5))
     assert len(done) == 6  # nobody is before it any more
     await deferLater(reactor, 0)
+
+
+def test_long_turns_take_more() -> None:
+    """Where others keep the reactor busy, the share of a turn stays the same."""
+    clock = Clock()
+    turns = Turns(clock)
+    done: list[int] = []
+    for number in range(40):
+        turns.take(lambda number=number: done.append(number))  # type: ignore[misc]
+    clock.rightNow += 20.5 * PIECE_SECONDS
+    clock.calls[0].func()
+    assert done == list(range(21))
 
 
 async def test_work_that_fails_harms_no_other(unhandled_failures: list[LogEvent]) -> None:
