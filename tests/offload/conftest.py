@@ -71,8 +71,12 @@ class Script:
 
     def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
+        return self.run(self.command(*(str(one) for one in arguments)))
+
+    def run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        """Run another command to its end, in the script's folder and environment."""
         return subprocess.run(
-            self.command(*(str(one) for one in arguments)),
+            command,
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,

@@ -41,16 +41,7 @@ def _json(ended: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def _later(script: Script, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", _LATER, *arguments],
-        cwd=script.folder,
-        env=script.environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return script.run([sys.executable, "-c", _LATER, *arguments])
 
 
 @pytest.mark.parametrize("sha256", [True, False])
