@@ -48,7 +48,7 @@ def uploads_beside_readers(size: int) -> int:
     """Of so many slots, how many uploads may take where readers wait, too.
 
     A quarter: the first byte of a small file, while 500 uploads wait for a Swift of
-    one node, takes 4 times as long as without them, and 10 times with three quarters.
+    one node, takes 4 to 6 times as long as without them, and 10 times with three quarters.
     """
     return max(1, min(size - 1, max(FEW_UPLOADS, size // 4)))
 
