@@ -1,6 +1,6 @@
 """Keep a Matrix homeserver's media in OpenStack Swift.
 
-``SwiftStorageProviderBackend`` is Synapse's door to it; it is imported at its
+``SwiftStorageProviderBackend`` is the class that Synapse loads. It is imported at its
 first use, so that ``import swift_provider`` needs neither Synapse nor Twisted.
 """
 
@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Any
 from swift_provider._version import __version__
 
 if TYPE_CHECKING:
-    from swift_provider.provider import SwiftStorageProviderBackend
+    from swift_provider.module import SwiftStorageProviderBackend
 
 __all__ = ["SwiftStorageProviderBackend", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "SwiftStorageProviderBackend":
-        from swift_provider.synapse_version import check_synapse_version
-
-        check_synapse_version()
-        from swift_provider.provider import SwiftStorageProviderBackend
+        from swift_provider.module import SwiftStorageProviderBackend
 
         return SwiftStorageProviderBackend
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

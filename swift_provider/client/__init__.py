@@ -2,10 +2,10 @@
 
 from swift_provider.client.answers import ListedObject, ObjectInfo
 from swift_provider.client.client import SwiftClient
-from swift_provider.client.download import Download
+from swift_provider.client.downloads import Download
+from swift_provider.client.file_source import FileSource, Fingerprint, fingerprint_of
 from swift_provider.client.observer import Observer
 from swift_provider.client.retry import Patience
-from swift_provider.client.source import FileSource, Fingerprint, fingerprint_of
 
 __all__ = [
     "Download",

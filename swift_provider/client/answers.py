@@ -14,7 +14,7 @@ from time import time
 
 from twisted.web.http_headers import Headers
 
-from swift_provider.client.exchange import Target
+from swift_provider.client.http.exchange import Target
 from swift_provider.errors import (
     AccessDeniedError,
     DamagedError,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from swift_provider.client.answers import ObjectInfo
-from swift_provider.client.source import FileSource
+from swift_provider.client.file_source import FileSource
 
 READ_BYTES = 1024 * 1024
 

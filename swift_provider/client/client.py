@@ -22,23 +22,23 @@ from swift_provider.client.answers import (
     normal_etag,
     object_info,
 )
-from swift_provider.client.auth import Authenticator
 from swift_provider.client.checksum import Checksum, checksum_for, file_matches, provable
-from swift_provider.client.clouds import find_cloud
 from swift_provider.client.cluster import Cluster
-from swift_provider.client.download import Download, StreamedDownload, WholeDownload
-from swift_provider.client.exchange import Exchange
+from swift_provider.client.downloads import Download, StreamedDownload, WholeDownload
+from swift_provider.client.file_source import FileSource
+from swift_provider.client.http.exchange import Exchange
+from swift_provider.client.http.tls import TlsPolicy
+from swift_provider.client.http.transport import Limits, Transport
+from swift_provider.client.identity.clouds import find_cloud
+from swift_provider.client.identity.token import Authenticator
 from swift_provider.client.large_objects import LargeObjects
 from swift_provider.client.observer import Observer
-from swift_provider.client.put import FilePut
 from swift_provider.client.requester import Request, Requester, drained
 from swift_provider.client.retry import Patience, Tries
 from swift_provider.client.slots import Slots, uploads_beside_readers
-from swift_provider.client.source import FileSource
 from swift_provider.client.threads import Threads
-from swift_provider.client.tls import TlsPolicy
-from swift_provider.client.transport import Limits, Transport
 from swift_provider.client.turns import Turns
+from swift_provider.client.uploads import FilePut
 from swift_provider.config import Settings
 from swift_provider.errors import (
     DamagedError,
@@ -334,7 +334,7 @@ class _Rest:
         self._match = True
 
     async def request(self, offset: int, tries: Tries) -> tuple[Exchange, int]:
-        """Ask for the body from ``offset`` on; see :data:`swift_provider.client.download.Reopen`.
+        """Ask for the body from ``offset`` on; see :data:`swift_provider.client.downloads.Reopen`.
 
         :raises ObjectChangedError: if it is not the same object any more.
         """

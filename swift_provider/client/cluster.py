@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 
-from swift_provider.client.exchange import Exchange
+from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.requester import Request, Requester
 from swift_provider.client.retry import Patience, Tries
 from swift_provider.errors import SwiftProviderError

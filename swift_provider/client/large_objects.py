@@ -27,13 +27,13 @@ from swift_provider.client.answers import (
     header,
     object_info,
 )
+from swift_provider.client.bodies import BytesBody, RunInThread
 from swift_provider.client.checksum import segment_sizes
-from swift_provider.client.exchange import Exchange, Target
-from swift_provider.client.put import FilePut
+from swift_provider.client.file_source import FileSource
+from swift_provider.client.http.exchange import Exchange, Target
 from swift_provider.client.requester import Request, Requester, drained
 from swift_provider.client.slots import Lane
-from swift_provider.client.source import FileSource
-from swift_provider.client.upload import BytesBody, RunInThread
+from swift_provider.client.uploads import FilePut
 from swift_provider.errors import (
     ContainerNotFoundError,
     DamagedError,

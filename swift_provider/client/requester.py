@@ -26,13 +26,13 @@ from swift_provider.client.answers import (
     object_info,
     transaction_id,
 )
-from swift_provider.client.auth import Authenticator, Authorization
-from swift_provider.client.exchange import Exchange, Target
+from swift_provider.client.bodies import Body
+from swift_provider.client.http.exchange import Exchange, Target
+from swift_provider.client.http.transport import Transport
+from swift_provider.client.identity.token import Authenticator, Authorization
 from swift_provider.client.observer import Observer
 from swift_provider.client.retry import Patience, Tries
 from swift_provider.client.slots import Lane, Slots
-from swift_provider.client.transport import Transport
-from swift_provider.client.upload import Body
 from swift_provider.errors import (
     AccessDeniedError,
     ConnectionFailedError,

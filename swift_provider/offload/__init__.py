@@ -1,9 +1,14 @@
 """Moving old media from Synapse's disk to Swift, in bulk.
 
-A library first: nothing in here exits, prints or reads ``sys.argv``, except
-:mod:`swift_provider.offload.cli`, the face of the script ``swift_media_upload``.
+``command`` is what a person meets, ``jobs`` has one module for each command's work, and
+the modules beside them are what the jobs share. Only ``command`` reads the command
+line, prints, handles signals and chooses the exit status.
 
-Who is to be believed: Synapse's database about what a file must be, the disk
-about what is there, Swift about what it holds. The cache (``cache.db``) is
-only a list of what to look at.
+Each source is believed about one thing: Synapse's database about what a file must be,
+the disk about what is there, Swift about what it holds. The cache (``cache.db``) is only
+a list of what to look at.
 """
+
+from swift_provider.offload.command.cli import main
+
+__all__ = ["main"]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from swift_provider.errors import ConfigError, SwiftProviderError
 from swift_provider.offload.lock import RunLock
-from swift_provider.offload.media import Media
+from swift_provider.offload.media_names import Media
 
 _COLUMNS = """
     origin TEXT NOT NULL,          -- empty for local media

@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import quote
 
 from swift_provider.errors import ConfigError, SwiftProviderError
-from swift_provider.offload.homeserver import DatabaseConfig
-from swift_provider.offload.media import LOCAL, REMOTE, Media, thumbnail_names
+from swift_provider.offload.command.homeserver import DatabaseConfig
+from swift_provider.offload.media_names import LOCAL, REMOTE, Media, thumbnail_names
 
 #: Rows that one answer of PostgreSQL's carries.
 FETCH_ROWS = 10_000

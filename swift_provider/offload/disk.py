@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from swift_provider.client import FileSource
-from swift_provider.client.source import Fingerprint, fingerprint_of
+from swift_provider.client.file_source import Fingerprint, fingerprint_of
 from swift_provider.errors import FileChangedError, SwiftProviderError
 from swift_provider.offload.database import Facts
-from swift_provider.offload.media import Media, is_plain_name, places
+from swift_provider.offload.media_names import Media, is_plain_name, places
 
 _READ_BYTES = 256 * 1024
 

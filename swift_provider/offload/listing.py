@@ -14,7 +14,7 @@ from enum import Enum
 
 from swift_provider.client import ListedObject, SwiftClient
 from swift_provider.errors import AccessDeniedError, RequestRefusedError
-from swift_provider.offload.media import ROOTS
+from swift_provider.offload.media_names import ROOTS
 
 #: A page of a listing costs about as much as asking for this many objects one by
 #: one, forty at a time. Where the work is sparser than that, it is not read on.

@@ -12,7 +12,7 @@ from typing import Any
 
 from swift_provider.offload.cache import reported
 from swift_provider.offload.database import Database
-from swift_provider.offload.media import Media
+from swift_provider.offload.media_names import Media
 
 #: Kind, origin and filesystem id: what a path is made of.
 Owner = tuple[str, str, str]

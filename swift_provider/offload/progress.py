@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, TextIO
 
-from swift_provider.offload.summary import readable
+from swift_provider.offload.tally import readable
 
 LINE_EVERY_SECONDS = 30.0
 

@@ -16,12 +16,12 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 
 from swift_provider.client import FileSource, Patience, SwiftClient
+from swift_provider.client.bodies import BytesBody
 from swift_provider.client.client import WHOLE_BYTES
-from swift_provider.client.download import State, StreamedDownload
+from swift_provider.client.downloads import State, StreamedDownload
 from swift_provider.client.observer import Observer
 from swift_provider.client.requester import Request, drained
 from swift_provider.client.slots import Lane
-from swift_provider.client.upload import BytesBody
 from swift_provider.errors import (
     ConnectionFailedError,
     ConsumerStoppedError,
@@ -113,7 +113,7 @@ def gets(faulty: Faulty) -> list[Any]:
 
 
 def parked_after(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    monkeypatch.setattr("swift_provider.client.download.PARK_SECONDS", seconds)
+    monkeypatch.setattr("swift_provider.client.downloads.PARK_SECONDS", seconds)
 
 
 # Back-pressure

@@ -13,9 +13,9 @@ import pytest_twisted
 from twisted.internet import reactor
 
 from swift_provider.client import FileSource, SwiftClient
+from swift_provider.client.bodies import BytesBody
 from swift_provider.client.requester import Request, drained
 from swift_provider.client.slots import Lane
-from swift_provider.client.upload import BytesBody
 from swift_provider.config import MIB
 from swift_provider.errors import (
     DamagedError,

@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg2
 
-from swift_provider.offload.homeserver import DatabaseConfig
+from swift_provider.offload.command.homeserver import DatabaseConfig
 
 OLD = 1_500_000_000_000
 RECENT = 4_000_000_000_000

@@ -12,7 +12,7 @@ from swift_provider.client import FileSource
 from swift_provider.errors import FileChangedError
 from swift_provider.offload.database import Facts
 from swift_provider.offload.disk import Expected, KeptError, files_of, open_checked, remove
-from swift_provider.offload.media import Media
+from swift_provider.offload.media_names import Media
 from tests.offload.synapse_store import SynapseStore
 
 CONTENT = b"content"

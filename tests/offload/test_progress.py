@@ -15,7 +15,7 @@ import pytest
 
 from swift_provider.offload import progress as module
 from swift_provider.offload.progress import progress
-from swift_provider.offload.summary import Summary, readable
+from swift_provider.offload.tally import Summary, readable
 
 
 def test_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

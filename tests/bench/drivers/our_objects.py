@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from swift_provider.client import FileSource, Patience, SwiftClient
 from swift_provider.config import parse_settings
-from swift_provider.offload.running import run as run_program
+from swift_provider.offload.command.run_job import run as run_program
 from tests.bench.drivers.job import Clock, Job, read_job
 
 

@@ -1,0 +1,232 @@
+"""Bodies of PUT requests: how the bytes of a file get onto a connection.
+
+Each attempt makes a new body, which reads from the file's own beginning (or
+that of a segment), counts and hashes what it hands over. A small part is read
+and hashed at once; a large one is read and hashed in a thread, one chunk ahead
+of the connection, and handed over as fast as the connection takes it.
+
+``twisted.web.client.FileBodyProducer`` is not used: it reads on the reactor's
+thread, cannot hash, and with TLS may be resumed after its end (Twisted #8473).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IConsumer
+from twisted.python.failure import Failure
+from twisted.web.iweb import IBodyProducer
+from zope.interface import implementer
+
+from swift_provider.client.file_source import FileSource
+
+#: Parts up to this size are read and hashed at once, on the caller's thread.
+AT_ONCE_BYTES = 256 * 1024
+
+#: What a larger part is read in.
+CHUNK_BYTES = 512 * 1024
+
+RunInThread = Callable[..., "Deferred[Any]"]
+
+
+class Body:
+    """What all bodies have in common; Twisted's ``IBodyProducer`` besides.
+
+    :ivar length: bytes that will be sent.
+    :ivar md5: hex digest of what was sent; complete once :attr:`finished`.
+    :ivar declared_md5: the digest, where it is known before the first byte is sent and
+        Swift is to check it (it answers 422); ``None`` otherwise.
+    :ivar finished: everything was handed to the connection.
+    :ivar on_progress: called with the number of bytes of each piece handed over.
+    """
+
+    length: int
+    md5: str
+    declared_md5: str | None = None
+    finished: bool
+    on_progress: Callable[[int], None]
+
+
+@implementer(IBodyProducer)
+class BytesBody(Body):
+    """Bytes in memory.
+
+    :param declare: whether Swift is to check them against their MD5.
+    """
+
+    def __init__(self, content: bytes, *, declare: bool = True) -> None:
+        self._content = content
+        self.length = len(content)
+        self.md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        self.declared_md5 = self.md5 if declare else None
+        self.finished = False
+        self.on_progress = _ignore
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Hand everything over, and keep nothing: what is left of an exchange lives
+        on until its cycles are collected.
+        """
+        content, self._content = self._content, b""
+        consumer.write(content)
+        self.finished = True
+        self.on_progress(self.length)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """Nothing is left to pause."""
+
+    def resumeProducing(self) -> None:
+        """Nothing is left to resume."""
+
+    def stopProducing(self) -> None:
+        """Nothing is left to stop."""
+
+
+class _State(Enum):
+    READY = "not started"
+    FLOWING = "the connection takes bytes"
+    PAUSED = "the connection's buffer is full"
+    DONE = "every byte was handed over"
+    STOPPED = "given up; nothing is handed over any more"
+
+
+@implementer(IBodyProducer)
+class FileBody(Body):
+    """A part of a file, read in a thread.
+
+    READY → FLOWING ⇄ PAUSED → DONE | STOPPED. At most one read is under way, and
+    at most one chunk that was read waits for the connection. A read that is still
+    under way when the body is stopped comes to nothing, even if the file is
+    closed by then.
+
+    :param run_in_thread: runs a function in a thread, returns a Deferred.
+    """
+
+    def __init__(
+        self, source: FileSource, offset: int, length: int, run_in_thread: RunInThread
+    ) -> None:
+        self.length = length
+        self.on_progress = _ignore
+        self._source = source
+        self._position = offset
+        self._end = offset + length
+        self._run_in_thread = run_in_thread
+        self._hash = hashlib.md5(usedforsecurity=False)
+        self._state = _State.READY
+        self._reading: Deferred[bytes] | None = None
+        self._chunk: bytes | None = None
+        self._done: Deferred[None] | None = None
+
+    @property
+    def finished(self) -> bool:  # type: ignore[override]
+        """Every byte was handed over."""
+        return self._state is _State.DONE
+
+    @property
+    def md5(self) -> str:  # type: ignore[override]
+        """Hex digest of what was read so far."""
+        return self._hash.hexdigest()
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """:returns: fires once every byte was handed over; fails if the file cannot be read."""
+        self._consumer = consumer
+        self._done = Deferred(lambda _: self.stopProducing())
+        done = self._done
+        self._state = _State.FLOWING
+        self._go_on()
+        return done
+
+    def pauseProducing(self) -> None:
+        """The connection's buffer is full."""
+        if self._state is _State.FLOWING:
+            self._state = _State.PAUSED
+
+    def resumeProducing(self) -> None:
+        """The connection's buffer has room."""
+        if self._state is _State.PAUSED:
+            self._state = _State.FLOWING
+            self._go_on()
+
+    def stopProducing(self) -> None:
+        """The connection is gone, or the attempt was given up: as ``IBodyProducer``
+        has it, the Deferred of :meth:`startProducing` does not fire any more.
+        """
+        self._done = None
+        self._stop(None)
+
+    def _go_on(self) -> None:
+        while self._state is _State.FLOWING and self._chunk is not None:
+            chunk, self._chunk = self._chunk, None
+            self._read_ahead()
+            last = self._position == self._end and self._reading is None
+            self._consumer.write(chunk)
+            if last:
+                self._state = _State.DONE  # before anybody is told of the progress
+            self.on_progress(len(chunk))
+            if last:
+                self._fire(None)
+                return
+        if self._state is _State.FLOWING:
+            self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        if self._reading is None and self._chunk is None and self._position < self._end:
+            length = min(CHUNK_BYTES, self._end - self._position)
+            self._reading = self._run_in_thread(self._read, self._position, length)
+            self._position += length
+            self._reading.addCallbacks(self._was_read, self._not_read)
+
+    def _read(self, offset: int, length: int) -> bytes:
+        """In a thread."""
+        data = self._source.read_at(offset, length)
+        self._hash.update(data)
+        if offset + length == self._end:
+            # Before the last bytes go out: without them Swift stores nothing.
+            self._source.check_unchanged()
+        return data
+
+    def _was_read(self, chunk: bytes) -> None:
+        self._reading = None
+        if self._state not in (_State.DONE, _State.STOPPED):
+            self._chunk = chunk
+            self._go_on()
+
+    def _not_read(self, failure: Failure) -> None:
+        self._reading = None
+        self._stop(failure)
+
+    def _stop(self, failure: Failure | None) -> None:
+        if self._state is not _State.DONE:
+            self._state = _State.STOPPED
+            self._chunk = None
+            self._fire(failure)
+
+    def _fire(self, failure: Failure | None) -> None:
+        done, self._done = self._done, None
+        if done is None:
+            return
+        if failure is None:
+            done.callback(None)
+        else:
+            done.errback(failure)
+
+
+def _ignore(_count: int) -> None:
+    """Where nobody asked for progress."""
+
+
+def make_body(source: FileSource, offset: int, length: int, run_in_thread: RunInThread) -> Body:
+    """The right body for a part of a file, for one attempt.
+
+    :raises FileChangedError: if the file was written to since it was opened.
+    :raises OSError: if it cannot be read.
+    """
+    if length <= AT_ONCE_BYTES:
+        content = source.read_at(offset, length)
+        source.check_unchanged()
+        return BytesBody(content)
+    return FileBody(source, offset, length, run_in_thread)

@@ -1,0 +1,177 @@
+"""Connections to Swift: the pool, TLS, proxies, time limits and buffer sizes.
+
+Owns what all exchanges of one client share. The pool only keeps idle
+connections; it neither limits their number (:mod:`swift_provider.client.slots`
+does) nor retries (:mod:`swift_provider.client.client` does, with a fresh body).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.python.failure import Failure
+from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IPolicyForHTTPS
+from zope.interface import implementer
+
+from swift_provider.client.http.proxies import Proxy, TunnelEndpoint, proxy_for
+
+#: An idle connection is closed after this; Swift closes it after 57 s (its
+#: ``keepalive_timeout`` follows ``client_timeout``, 60 s), Ceph RGW after 62 s.
+IDLE_CONNECTION_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Time limits, in seconds.
+
+    :param connect: until a connection is made.
+    :param response: from the end of the request to the answer's headers.
+    :param idle: without a byte moving, in a body of either direction.
+    """
+
+    connect: float = 10.0
+    response: float = 60.0
+    idle: float = 60.0
+
+
+class _Pool(HTTPConnectionPool):
+    retryAutomatically = False
+    cachedConnectionTimeout = IDLE_CONNECTION_SECONDS
+
+
+@implementer(IAgentEndpointFactory)
+class _Endpoints:
+    """How to reach a host: TCP or TLS, straight or through a proxy's tunnel.
+
+    Twisted asks for each request; finding the proxy and the certificates anew
+    each time would cost more than the rest of the request.
+    """
+
+    def __init__(self, reactor: Any, tls: IPolicyForHTTPS, limits: Limits) -> None:
+        self._reactor = reactor
+        self._tls = tls
+        self._limits = limits
+        self._known: dict[tuple[bytes, bytes, int], IStreamClientEndpoint] = {}
+
+    def tcp(self, host: str, port: int) -> IStreamClientEndpoint:
+        endpoint: IStreamClientEndpoint = HostnameEndpoint(
+            self._reactor, host.encode("idna"), port, timeout=self._limits.connect
+        )
+        return endpoint
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        place = (uri.scheme, uri.host, uri.port)
+        if place not in self._known:
+            self._known[place] = self._endpoint(uri)
+        return self._known[place]
+
+    def _endpoint(self, uri: URI) -> IStreamClientEndpoint:
+        host = uri.host.decode("ascii")
+        if uri.scheme == b"http":
+            return self.tcp(host, uri.port)
+        proxy = proxy_for(uri.toBytes().decode("ascii"))
+        endpoint = self.tcp(host, uri.port)
+        if proxy is not None:
+            endpoint = TunnelEndpoint(proxy, self.tcp(proxy.host, proxy.port), host, uri.port)
+        creator = self._tls.creatorForNetloc(uri.host, uri.port)
+        wrapped: IStreamClientEndpoint = wrapClientTLS(creator, endpoint)
+        return wrapped
+
+
+class Transport:
+    """What all exchanges of a client share.
+
+    :param reactor: makes connections and tells the time.
+    :param connections: how many idle connections to keep, at most.
+    :param read_bytes: how much to read from a connection at once. Inside Synapse
+        64 KiB keeps the reactor responsive; 256 KiB is up to 30 % faster.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        tls: IPolicyForHTTPS,
+        limits: Limits,
+        connections: int,
+        read_bytes: int,
+    ) -> None:
+        self.reactor = reactor
+        self.limits = limits
+        self._read_bytes = read_bytes
+        self._pool = _Pool(reactor)  # type: ignore[no-untyped-call]
+        self._pool.maxPersistentPerHost = connections
+        self._endpoints = _Endpoints(reactor, tls, limits)
+        self._proxies: dict[bytes, tuple[Proxy, IStreamClientEndpoint] | None] = {}
+
+    def agent(self, url: bytes, pool: Any) -> IAgent:
+        """An agent for one request, which takes its connection from ``pool``.
+
+        :param pool: passes ``getConnection`` on to :meth:`connection`.
+        """
+        proxied = self._plain_proxy(url)
+        if proxied is None:
+            agent: IAgent = Agent.usingEndpointFactory(self.reactor, self._endpoints, pool)
+            return agent
+        proxy, endpoint = proxied
+        return _ThroughProxy(ProxyAgent(endpoint, self.reactor, pool), proxy)
+
+    def _plain_proxy(self, url: bytes) -> tuple[Proxy, IStreamClientEndpoint] | None:
+        """The proxy for ``http://``; https reaches its own by a tunnel."""
+        if not url.startswith(b"http://"):
+            return None
+        host = url.split(b"/", 3)[2]
+        if host not in self._proxies:
+            proxy = proxy_for(url.decode("ascii"))
+            self._proxies[host] = (
+                None if proxy is None else (proxy, self._endpoints.tcp(proxy.host, proxy.port))
+            )
+        return self._proxies[host]
+
+    def connection(self, key: Any, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
+        """An idle connection, or a new one."""
+        return self._pool.getConnection(key, endpoint)
+
+    def tune(self, wire: Any) -> None:
+        """Set the buffer sizes of a new connection's transport."""
+        tcp = getattr(wire, "transport", wire)  # TLS wraps the TCP transport
+        tcp.bufferSize = self._read_bytes
+        tcp.SEND_LIMIT = self._read_bytes
+
+    def drop_idle(self) -> None:
+        """Close the idle connections: one of them turned out to be dead."""
+        self.close().addErrback(_ignore)
+
+    def close(self) -> Deferred[None]:
+        """Close the idle connections for good. Call when no exchange is under way."""
+        closed: Deferred[None] = self._pool.closeCachedConnections()  # type: ignore[no-untyped-call]
+        return closed
+
+
+@implementer(IAgent)
+class _ThroughProxy:
+    """Shows the proxy who we are; Twisted's ``ProxyAgent`` cannot."""
+
+    def __init__(self, agent: IAgent, proxy: Proxy) -> None:
+        self._agent = agent
+        self._proxy = proxy
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: Any = None,
+    ) -> Deferred[Any]:
+        if headers is not None and self._proxy.authorization is not None:
+            headers.setRawHeaders(b"Proxy-Authorization", [self._proxy.authorization])
+        return self._agent.request(method, uri, headers, bodyProducer)
+
+
+def _ignore(_failure: Failure) -> None:
+    """A connection that is being thrown away may fail as it likes."""

@@ -1,0 +1,200 @@
+"""Which cloud to sign in to, and with what.
+
+Puts together the cloud that the files and variables describe
+(``cloud_files``, ``cloud_rules``) and what the administrator wrote beside it,
+which always wins. Gives the same answer as openstacksdk for the same files
+and environment. Blocking, but quick; touches no network.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from swift_provider.client.identity import cloud_files, cloud_rules, plugins
+from swift_provider.config import Settings
+from swift_provider.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """What signing in needs.
+
+    ``name`` is ``None`` if no cloud was involved. ``region_name`` is ``None`` if
+    the catalogue is expected to have one only. ``interface`` may be several, the
+    best first. ``verify`` is a bool or the path of a CA bundle. ``cert`` is
+    ``None``, the path of a file that holds certificate and key, or a path for
+    each. ``storage_url``, unless ``None``, is used instead of the catalogue.
+    """
+
+    name: str | None
+    auth_type: str
+    auth_options: Mapping[str, Any] = field(repr=False)
+    region_name: str | None = None
+    interface: str | tuple[str, ...] = "public"
+    verify: bool | str = True
+    cert: str | tuple[str, str] | None = None
+    storage_url: str | None = None
+    service_type: str = "object-store"
+    service_name: str | None = None
+
+    @property
+    def title(self) -> str:
+        """How error messages call it."""
+        return f"the cloud '{self.name}'" if self.name else "the options auth_type and auth"
+
+
+def find_cloud(settings: Settings, environ: Mapping[str, str] | None = None) -> Cloud:
+    """The cloud that ``settings`` name, or the one that openstacksdk would choose.
+
+    With ``auth_type`` or ``auth`` and no ``cloud``, files and environment are not
+    looked at. With both, ``auth``'s options go on top of the cloud's; if
+    ``auth_type`` differs from the cloud's, only ``auth_url`` is taken from there.
+
+    :param environ: ``None`` for the process's own.
+    :raises ConfigError: if there is no such cloud, none can be chosen, or what
+        its sign-in method needs is missing.
+    """
+    inline = _inline(settings)
+    if settings.cloud is None and inline:
+        name, values, notes = None, {**cloud_files.DEFAULTS, "auth": {}}, ""
+    else:
+        sources = cloud_files.read_sources(os.environ if environ is None else environ)
+        name = _choose(settings.cloud, sources)
+        values = cloud_rules.resolve(sources, name, settings.region_name)
+        notes = _origin(name, sources)
+    cloud = _cloud(name, _on_top(values, inline), settings)
+    plugins.load_plugin(cloud.auth_type, cloud.auth_options, cloud.title + notes)
+    return cloud
+
+
+def _choose(wanted: str | None, sources: cloud_files.Sources) -> str:
+    name = wanted or sources.default
+    looked_at = f" ({'; '.join(sources.notes)})" if sources.notes else ""
+    if name is None and not sources.clouds:
+        raise ConfigError(
+            "no credentials: write a clouds.yaml (in the working directory, ~/.config/openstack "
+            "or /etc/openstack, or where OS_CLIENT_CONFIG_FILE points), set the OS_* variables, "
+            f"or give the options auth_type and auth{looked_at}"
+        )
+    known = ", ".join(map(str, sources.clouds)) or "none"
+    if name is None:
+        raise ConfigError(
+            f"there are several clouds ({known}): choose one by the option cloud or by OS_CLOUD"
+            f"{looked_at}"
+        )
+    if name not in sources.clouds:
+        near = difflib.get_close_matches(name, map(str, sources.clouds), n=1)
+        hint = f", did you mean '{near[0]}'?" if near else ""
+        raise ConfigError(
+            f"there is no cloud '{name}'{hint or '.'} The clouds found are: {known}. A clouds.yaml "
+            "is looked for in the working directory, ~/.config/openstack and /etc/openstack, "
+            f"or where OS_CLIENT_CONFIG_FILE points{looked_at}"
+        )
+    return name
+
+
+def _origin(name: str, sources: cloud_files.Sources) -> str:
+    if name == sources.environment_cloud and sources.variables:
+        return f" (the variables {', '.join(sources.variables)})"
+    problem = cloud_rules.unknown_profile(sources, name)
+    return f" ({'; '.join([*sources.notes, *filter(None, [problem])])})"
+
+
+def _inline(settings: Settings) -> dict[str, Any]:
+    """``auth_type`` and ``auth`` of the settings, brought to the same spelling as a cloud's."""
+    if settings.auth_type is None and settings.auth is None:
+        return {}
+    given: dict[str, Any] = {"auth": dict(settings.auth or {})}
+    if settings.auth_type is not None:
+        given["auth_type"] = settings.auth_type
+    return cloud_rules.normalize(given)
+
+
+def _on_top(values: dict[str, Any], inline: Mapping[str, Any]) -> dict[str, Any]:
+    """The cloud's values with the inline ones above.
+
+    A name given inline also replaces the cloud's id, and the other way round:
+    keystoneauth1 would silently prefer the id.
+    """
+    if not inline:
+        return values
+    auth = dict(values["auth"])
+    if inline.get("auth_type", values["auth_type"]) != values["auth_type"]:
+        # Another method cannot use, and may refuse, what the cloud's method needs.
+        auth_url = auth.get("auth_url") or values.get("auth_url")
+        auth = {"auth_url": auth_url} if auth_url else {}
+    for option in inline["auth"]:
+        stem = option.removesuffix("_id").removesuffix("_name").removesuffix("name")
+        twins = {f"{stem}_id", f"{stem}_name", f"{stem}name", option}
+        for place in (auth, values):
+            for twin in twins:
+                place.pop(twin, None)
+    return {**values, **inline, "auth": {**auth, **inline["auth"]}}
+
+
+def _cloud(name: str | None, values: dict[str, Any], settings: Settings) -> Cloud:
+    auth_type = plugins.method_name(values.get("auth_type"))
+    options = plugins.choose_options(auth_type, values)
+    return Cloud(
+        name=name,
+        auth_type=auth_type,
+        auth_options=options,
+        region_name=settings.region_name or _service(values, "region_name") or None,
+        interface=settings.interface or _interface(values),
+        verify=_verify(values, settings),
+        cert=_certificate(values, settings),
+        storage_url=settings.storage_url or _storage_url(values, auth_type, options),
+        service_type=str(values.get("object_store_service_type") or "object-store"),
+        service_name=values.get("object_store_service_name"),
+    )
+
+
+def _service(values: Mapping[str, Any], key: str) -> Any:
+    """A value for Swift alone, or else the one for all services."""
+    own = values.get(f"object_store_{key}")
+    return values.get(key) if own is None else own
+
+
+def _interface(values: Mapping[str, Any]) -> str | tuple[str, ...]:
+    interface = _service(values, "interface") or "public"
+    return tuple(map(str, interface)) if isinstance(interface, list) else str(interface)
+
+
+def _verify(values: Mapping[str, Any], settings: Settings) -> bool | str:
+    cacert = settings.cacert or values.get("cacert")
+    if settings.verify is not None or settings.cacert is not None:
+        verify: Any = settings.verify is not False
+    elif values.get("insecure") is True:
+        verify = False
+    else:
+        verify = values.get("verify")
+        verify = True if verify is None else verify
+    if verify and cacert:
+        return os.path.expanduser(cacert)
+    return verify or False
+
+
+def _certificate(values: Mapping[str, Any], settings: Settings) -> str | tuple[str, str] | None:
+    given = settings.cert is not None
+    cert = settings.cert if given else values.get("cert")
+    key = settings.key if given else values.get("key")
+    if not cert:
+        return None
+    if not key:
+        return os.path.expanduser(cert)
+    return os.path.expanduser(cert), os.path.expanduser(key)
+
+
+def _storage_url(
+    values: Mapping[str, Any], auth_type: str, options: Mapping[str, Any]
+) -> str | None:
+    for key in ("object_store_endpoint_override", "object_store_endpoint"):
+        if values.get(key):
+            return cloud_rules.fill(str(values[key]), values, key).rstrip("/")
+    if auth_type == "none" and options.get("endpoint"):
+        return str(options["endpoint"]).rstrip("/")
+    return None

@@ -1,0 +1,13 @@
+"""Synapse's side: the storage provider that ``media_storage_providers`` names.
+
+The only part of the package that imports Synapse. Importing it refuses a Synapse
+that is too old, before anything else of Synapse is imported.
+"""
+
+from swift_provider.module.synapse_version import check_synapse_version
+
+check_synapse_version()
+
+from swift_provider.module.provider import SwiftStorageProviderBackend  # noqa: E402
+
+__all__ = ["SwiftStorageProviderBackend"]

@@ -1,0 +1,83 @@
+"""The face of ``swift_media_upload``: runs a command and chooses the exit status.
+
+Twisted, the Swift client and the database are imported with the command that
+needs them, so that ``--help`` and mistakes are answered at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import NoReturn
+
+from swift_provider.errors import ConfigError, SwiftProviderError
+from swift_provider.offload.command.arguments import parser
+from swift_provider.offload.command.exit_status import INTERRUPTED, UNREACHABLE, WRONG_USAGE
+
+_LOCAL = "swift_provider.offload.command.local_commands"
+_SWIFT = "swift_provider.offload.command.swift_commands"
+_COMMANDS = {
+    "update-db": (_LOCAL, "update_db"),
+    "check-deleted": (_LOCAL, "check_deleted"),
+    "update": (_LOCAL, "update"),
+    "write": (_LOCAL, "write"),
+    "upload": (_SWIFT, "upload"),
+    "verify": (_SWIFT, "verify"),
+    "prune": (_SWIFT, "prune"),
+    "restore": (_SWIFT, "restore"),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command.
+
+    :param argv: without the program's name.
+    :returns: the exit status.
+    """
+    try:
+        arguments = parser().parse_args(argv)
+    except SystemExit as exited:  # --help, or a mistake that argparse has explained
+        return int(exited.code or 0)
+    logging.basicConfig(
+        level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        with _terminated_like_interrupted():
+            from swift_provider.offload.command.inputs import Wiring
+
+            module, name = _COMMANDS[arguments.command]
+            return int(getattr(import_module(module), name)(Wiring(arguments)))
+    except KeyboardInterrupt:
+        print("Interrupted: nothing is lost, run it again", file=sys.stderr)
+        return INTERRUPTED
+    except ConfigError as error:
+        return _complain(error, WRONG_USAGE)
+    except SwiftProviderError as error:
+        return _complain(error, UNREACHABLE)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return _complain(error, UNREACHABLE if full else WRONG_USAGE)
+
+
+def _complain(error: Exception, status: int) -> int:
+    print(f"swift_media_upload: {error}", file=sys.stderr)
+    return status
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: orderly."""
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

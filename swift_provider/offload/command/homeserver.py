@@ -1,0 +1,218 @@
+"""What the script takes from Synapse's own configuration.
+
+Reads ``homeserver.yaml`` (several files and folders are merged as Synapse
+does: a later file's top-level key replaces an earlier one's) and
+``database.yaml``. Three things are wanted: how to reach the database, where
+the media store is, and the options of our ``media_storage_providers`` entry.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from swift_provider.config import Settings, parse_settings
+from swift_provider.errors import ConfigError
+from swift_provider.offload.media_names import shown
+
+logger = logging.getLogger(__name__)
+
+MODULES = (
+    "swift_provider.SwiftStorageProviderBackend",
+    "swift_storage_provider.SwiftStorageProviderBackend",
+)
+DATABASE_YAML = "database.yaml"
+
+
+@dataclass(frozen=True)
+class DatabaseConfig:
+    """How to reach Synapse's database.
+
+    :param engine: ``psycopg2`` or ``sqlite3``.
+    :param args: that driver's own arguments; may hold a password.
+    :param where: the place in the file, for messages.
+    """
+
+    engine: str
+    args: Mapping[str, Any]
+    where: str
+
+    def __repr__(self) -> str:
+        return f"DatabaseConfig({self.engine!r}, where={self.where!r})"
+
+
+@dataclass(frozen=True)
+class Homeserver:
+    """The merged configuration; empty if there was none to read."""
+
+    options: Mapping[str, Any]
+    where: str
+
+    @classmethod
+    def read(cls, paths: Sequence[str]) -> Homeserver:
+        """Read and merge files; a folder stands for its ``*.yaml`` files.
+
+        :raises ConfigError: if one cannot be read or is not a mapping in YAML.
+        """
+        merged: dict[str, Any] = {}
+        for path in paths:
+            for file in _files(path):
+                merged.update(_read_mapping(file))
+        return cls(merged, ", ".join(paths))
+
+    def database(self) -> DatabaseConfig | None:
+        """The database that holds the media tables; ``None`` if none is configured.
+
+        :raises ConfigError: if what is configured cannot be used.
+        """
+        if self.options.get("databases"):
+            return self._main_of_several(self.options["databases"])
+        if self.options.get("database"):
+            return _database(self.options["database"], f"database in {self.where}")
+        if self.options.get("database_path"):
+            args = {"database": self.options["database_path"]}
+            return DatabaseConfig("sqlite3", args, f"database_path in {self.where}")
+        return None
+
+    def _main_of_several(self, databases: object) -> DatabaseConfig:
+        where = f"databases in {self.where}"
+        for label, entry in _mapping(databases, where).items():
+            stores = _mapping(entry, f"{where}, {label}").get("data_stores")
+            if stores is None or "main" in stores:
+                return _database(entry, f"{where}, {label}")
+        raise ConfigError(f"{where}: none has 'main' among its data_stores")
+
+    def media_store_path(self) -> str | None:
+        """Where the media are; ``None`` if the configuration does not say."""
+        path = self.options.get("media_store_path")
+        if path is None or isinstance(path, str):
+            return path
+        raise ConfigError(f"media_store_path in {self.where} must be text")
+
+    def settings(self, flags: Mapping[str, Any]) -> Settings:
+        """Swift's options: those of the module's entry, overridden by flags.
+
+        :param flags: what the command line says; ``None`` for what it does not.
+        :raises ConfigError: if the result is not complete and right.
+        """
+        given = {key: value for key, value in flags.items() if value is not None}
+        entries = self._entries()
+        if len(entries) > 1 and "container" in given:
+            entries = [e for e in entries if e[1].get("container") == given["container"]] or entries
+        if len(entries) > 1:
+            names = ", ".join(str(options.get("container")) for _, options in entries)
+            raise ConfigError(
+                f"media_storage_providers in {self.where} has several entries for Swift: "
+                f"give CONTAINER, one of {names}"
+            )
+        if not entries and "container" not in given:
+            raise ConfigError(f"no container: give CONTAINER, or {self._missing_entry()}")
+        if not entries and self._modules():
+            logger.warning(
+                "Synapse will not find what is put into Swift: %s", self._missing_entry()
+            )
+        where, options = entries[0] if entries else ("option", {})
+        if "cloud" in given:
+            # Another cloud's sign-in must not be mixed with the one written in the file.
+            options = {k: v for k, v in options.items() if k not in ("auth", "auth_type")}
+        return parse_settings({**options, **given}, where)
+
+    def _missing_entry(self) -> str:
+        """What to do about a configuration without an entry of ours."""
+        modules = self._modules()
+        if not modules:
+            return (
+                "the homeserver.yaml whose media_storage_providers has an entry for Swift "
+                "(--homeserver-config-path)"
+            )
+        return (
+            f"correct media_storage_providers in {self.where}: its modules are "
+            f"{', '.join(map(shown, modules))}, and none is {' or '.join(MODULES)}"
+        )
+
+    def _modules(self) -> list[str]:
+        return [
+            str(entry.get("module"))
+            for entry in self.options.get("media_storage_providers") or []
+            if isinstance(entry, Mapping)
+        ]
+
+    def _entries(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Place and options of each entry that loads our module."""
+        providers = self.options.get("media_storage_providers") or []
+        where = f"media_storage_providers in {self.where}"
+        if not isinstance(providers, list):
+            raise ConfigError(f"{where} must be a list")
+        found = []
+        for number, entry in enumerate(providers):
+            if isinstance(entry, Mapping) and entry.get("module") in MODULES:
+                place = f"media_storage_providers[{number}].config"
+                found.append((place, _mapping(entry.get("config") or {}, place)))
+        return found
+
+
+def read_database_yaml(path: str) -> DatabaseConfig:
+    """The script's own way to name a database.
+
+    psycopg2's arguments, bare or under ``postgres:``; or sqlite3's under ``sqlite:``;
+    or Synapse's ``database:`` section, with that line or without.
+
+    :raises ConfigError: if it cannot be read or holds none of them.
+    """
+    options = _read_mapping(path)
+    # In psycopg2's own arguments, "database" is a name.
+    if isinstance(options.get("database"), Mapping):
+        return _database(options["database"], f"database in {path}")
+    if "sqlite" in options:
+        return _database({"name": "sqlite3", "args": options["sqlite"]}, path)
+    args = options.get("postgres", options)
+    if "args" in options and "name" in options:
+        return _database(options, path)
+    return _database({"name": "psycopg2", "args": args}, path)
+
+
+def _database(entry: object, where: str) -> DatabaseConfig:
+    options = _mapping(entry, where)
+    engine = options.get("name")
+    if engine not in ("psycopg2", "sqlite3"):
+        raise ConfigError(f"{where}: name must be psycopg2 or sqlite3")
+    raw = options.get("args") or {}
+    # "dsn" may stand alone, as a connection URL or string.
+    args = {"dsn": raw} if isinstance(raw, str) else _mapping(raw, f"{where}, args")
+    # The cp_ options are for Twisted's connection pool, the others for the driver.
+    kept = {key: value for key, value in args.items() if not str(key).startswith("cp_")}
+    if engine == "sqlite3" and not isinstance(kept.get("database"), str):
+        raise ConfigError(f"{where}: args.database must be the database file's path")
+    return DatabaseConfig(engine, kept, where)
+
+
+def _files(path: str) -> list[str]:
+    if not os.path.isdir(path):
+        return [path]
+    names = sorted(name for name in os.listdir(path) if name.endswith(".yaml"))
+    return [os.path.join(path, name) for name in names]
+
+
+def _read_mapping(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        # Only the place: the parser's text quotes the line, which may hold a password.
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"{path} is not valid YAML{line}") from None
+    return dict(_mapping({} if content is None else content, path))
+
+
+def _mapping(value: object, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} must hold 'key: value' lines")
+    return value

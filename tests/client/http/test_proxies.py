@@ -1,0 +1,424 @@
+"""Reaching Swift through the proxies that the environment names."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import pytest_twisted
+import requests
+from requests.utils import select_proxy
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.protocol import Factory, Protocol
+
+from swift_provider.client import FileSource, SwiftClient
+from swift_provider.client.http.proxies import proxy_for
+from swift_provider.errors import (
+    ConfigError,
+    ConnectionFailedError,
+    SwiftProviderError,
+    TimedOutError,
+    UntrustedServerError,
+)
+from tests.client.conftest import Faulty, Sink
+from tests.servers.faults import Cut, in_response
+from tests.servers.forward_proxy import ForwardProxy
+from tests.servers.tls import Authority, make_ca
+
+LARGE = random.Random(1).randbytes(1_000_000)
+PASSWORD = "pa/ss%w@rd"
+QUOTED = "pa%2Fss%25w%40rd"
+
+VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No proxy but the test's own."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return make_ca(tmp_path_factory.mktemp("ca"))
+
+
+@pytest_twisted.async_yield_fixture
+async def make_proxy() -> AsyncIterator[Callable[..., Awaitable[ForwardProxy]]]:
+    """Starts proxies."""
+    proxies: list[ForwardProxy] = []
+
+    async def make(*arguments: Any) -> ForwardProxy:
+        proxies.append(ForwardProxy(reactor, *arguments))
+        await proxies[-1].start()
+        return proxies[-1]
+
+    yield make
+    for proxy in proxies:
+        await proxy.stop()
+
+
+@pytest.fixture
+def straight_to_keystone(environment: pytest.MonkeyPatch) -> None:
+    """Signing in does not go through the proxies: Keystone has an address, Swift a name."""
+    environment.setenv("no_proxy", "127.0.0.1")
+
+
+def url_of(faulty: Faulty) -> str:
+    return faulty.storage_url.replace("127.0.0.1", "localhost")
+
+
+def by_name(faulty: Faulty, **options: Any) -> SwiftClient:
+    """A client that knows Swift by its name."""
+    return faulty._make_client(storage_url=url_of(faulty), **options)
+
+
+async def works(client: SwiftClient, container: str, make_file: Any) -> None:
+    await client.put_object(container, "object", make_file(LARGE))
+    sink = Sink()
+    await (await client.get_object(container, "object")).deliver(sink)
+    assert sink.content == LARGE
+
+
+# Through
+
+
+@pytest.mark.usefixtures("straight_to_keystone")
+@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy", "HTTP_PROXY"])
+async def test_plain_http_names_the_whole_url(
+    faulty: Faulty,
+    container: str,
+    make_file: Callable[[bytes], FileSource],
+    make_proxy: Callable[..., Awaitable[ForwardProxy]],
+    environment: pytest.MonkeyPatch,
+    variable: str,
+) -> None:
+    """Requests for http:// go to the proxy as they are, on one connection, broken bodies too."""
+    proxy = await make_proxy()
+    environment.setenv(variable, proxy.url)
+    faulty.proxy.add(Cut(in_response(500_000), match=("GET", "")))
+    await works(by_name(faulty), container, make_file)
+    assert [(passed.method, passed.target) for passed in proxy.passed] == [
+        ("PUT", f"{url_of(faulty)}/{container}/object"),
+        ("GET", f"{url_of(faulty)}/{container}/object"),
+        ("GET", f"{url_of(faulty)}/{container}/object"),
+    ]
+    assert "proxy-authorization" not in proxy.passed[0].headers
+
+
+@pytest.mark.usefixtures("straight_to_keystone")
+@pytest.mark.parametrize("variable", ["https_proxy", "all_proxy"])
+async def test_https_goes_through_a_tunnel(
+    make_faulty: Callable[..., Awaitable[Faulty]],
+    authority: Authority,
+    container: str,
+    make_file: Callable[[bytes], FileSource],
+    make_proxy: Callable[..., Awaitable[ForwardProxy]],
+    environment: pytest.MonkeyPatch,
+    variable: str,
+) -> None:
+    """The proxy sees host and port, and nothing of what is inside; one tunnel serves many."""
+    proxy = await make_proxy()
+    environment.setenv(variable, proxy.url)
+    faulty = await make_faulty(tls=authority.server_context())
+    client = by_name(faulty, cacert=str(authority.ca))
+    await works(client, container, make_file)
+    assert [(passed.method, passed.target) for passed in proxy.passed] == [
+        ("CONNECT", f"localhost:{faulty.proxy.port}")
+    ]
+    assert proxy.tunnel_bytes > len(LARGE)
+    download = await client.get_object(container, "object")
+    download.abandon()
+    await faulty.proxy.wait_closed()
+
+
+@pytest.mark.usefixtures("straight_to_keystone")
+async def test_certificates_count_inside_a_tunnel(
+    make_faulty: Callable[..., Awaitable[Faulty]],
+    authority: Authority,
+    container: str,
+    make_proxy: Callable[..., Awaitable[ForwardProxy]],
+    environment: pytest.MonkeyPatch,
+) -> None:
+    """It is Swift's certificate that is verified."""
+    environment.setenv("https_proxy", (await make_proxy()).url)
+    faulty = await make_faulty(tls=authority.server_context())
+    with pytest.raises(UntrustedServerError, match="'cacert'"):
+        await by_name(faulty).get_object(container, "object")
+
+
+def with_user(proxy: ForwardProxy, password: str) -> str:
+    return proxy.url.replace("://", f"://us%40er:{password}@")
+
+
+@pytest.mark.usefixtures("straight_to_keystone")
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_proxy_with_a_password(
+    make_faulty: Callable[..., Awaitable[Faulty]],
+    authority: Authority,
+    container: str,
+    make_file: Callable[[bytes], FileSource],
+    make_proxy: Callable[..., Awaitable[ForwardProxy]],
+    environment: pytest.MonkeyPatch,
+    tls: bool,
+) -> None:
+    """User and password of the proxy's URL are decoded and shown, to the proxy only."""
+    proxy = await make_proxy(f"us@er:{PASSWORD}")
+    environment.setenv("all_proxy", with_user(proxy, QUOTED))
+    faulty = await make_faulty(tls=authority.server_context() if tls else None)
+    client = by_name(faulty, **({"cacert": str(authority.ca)} if tls else {}))
+    await works(client, container, make_file)
+    assert all("proxy-authorization" in passed.headers for passed in proxy.passed)
+    assert not any("proxy-authorization" in seen.headers for seen in faulty.proxy.requests)
+
+
+@pytest.mark.usefixtures("straight_to_keystone")
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_wrong_password_says_so(
+    make_faulty: Callable[..., Awaitable[Faulty]],
+    authority: Authority,
+    container: str,
+    make_proxy: Callable[..., Awaitable[ForwardProxy]],
+    environment: pytest.MonkeyPatch,
+    tls: bool,
+) -> None:
+    """The proxy's 407 is named, the password is not."""
+    proxy = await make_proxy(f"us@er:{PASSWORD}")
+    environment.setenv("all_proxy", with_user(proxy, "s3cr3t"))
+    faulty = await make_faulty(tls=authority.server_context() if tls else None)
+    with pytest.raises(SwiftProviderError, match="407") as caught:
+        await by_name(faulty).get_object(container, "object")
+    shown = f"{caught.value!r} {caught.value}"
+    assert "s3cr3t" not in shown
+    assert "us@er" not in shown
+    assert faulty.proxy.connections_ever == 0
+
+
+# Refused
+
+
+class Rude(Protocol):
+    """A proxy that answers as the test says; ``None`` for no answer, b"" for a close."""
+
+    def connectionMade(self) -> None:
+        self.factory.open += 1  # type: ignore[attr-defined]
+
+    def dataReceived(self, data: bytes) -> None:
+        answer = self.factory.answer  # type: ignore[attr-defined]
+        if answer is not None:
+            self.transport.write(answer)  # type: ignore[union-attr]
+            if not answer or answer.endswith(b"\r\n\r\n"):
+                self.transport.loseConnection()  # type: ignore[union-attr]
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.factory.open -= 1  # type: ignore[attr-defined]
+
+
+@pytest_twisted.async_yield_fixture
+async def rude(environment: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+    factory: Any = Factory.forProtocol(Rude)
+    factory.noisy = False
+    factory.answer, factory.open = None, 0
+    listening = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    environment.setenv("https_proxy", f"http://127.0.0.1:{listening.getHost().port}")
+    yield factory
+    await listening.stopListening()
+
+
+async def closed(factory: Any) -> None:
+    """Waits until the proxy has no connection, for at most some seconds."""
+    for _ in range(500):
+        if not factory.open:
+            return
+        turn: Deferred[None] = Deferred()
+        reactor.callLater(0.01, turn.callback, None)
+        await turn
+    raise AssertionError("a connection to the proxy is left")
+
+
+URL = "https://swift.invalid/v1/AUTH_x"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", "'502 Bad Gateway'"),
+        (b"HTTP/1.0 407 Sign In\r\n\r\n", "'407 Sign In'"),
+        (b"\x00garbage\r\n\r\n", "CONNECT"),
+        (b"SSH-2.0-OpenSSH 200\r\n\r\n", "CONNECT"),
+        (b"\r\n\r\n", "CONNECT"),
+        (b"", "closed the connection"),
+        (b"HTTP/1.1 200 Fine\r\n" + b"X: y\r\n" * 10_000, "no end"),
+    ],
+    ids=["502", "407", "garbage", "another protocol", "nothing", "close", "endless"],
+)
+async def test_a_proxy_that_opens_no_tunnel(
+    make_client: Callable[..., SwiftClient], rude: Any, answer: bytes, reason: str
+) -> None:
+    """What the proxy said is told; no connection to it is left."""
+    rude.answer = answer
+    client = make_client(storage_url=URL)
+    with pytest.raises(ConnectionFailedError, match=f"the proxy opened no tunnel.*{reason}"):
+        await client.get_object("box", "object")
+    await closed(rude)
+
+
+async def test_a_proxy_that_never_answers(
+    make_client: Callable[..., SwiftClient], rude: Any
+) -> None:
+    """The limit on connecting holds for the tunnel, and its connection is closed."""
+    client = make_client(storage_url=URL, connect_timeout=0.2)
+    with pytest.raises(TimedOutError, match=r"no connection was made for 0\.2 seconds"):
+        await client.get_object("box", "object")
+    await closed(rude)
+
+
+async def test_cancelling_while_the_tunnel_is_dug(
+    make_client: Callable[..., SwiftClient], rude: Any
+) -> None:
+    """Who cancels leaves no connection to the proxy behind."""
+    client = make_client(storage_url=URL)
+    getting = ensureDeferred(client.get_object("box", "object"))
+    while not rude.open:
+        turn: Deferred[None] = Deferred()
+        reactor.callLater(0.01, turn.callback, None)
+        await turn
+    getting.cancel()
+    with pytest.raises(CancelledError):
+        await getting
+    await closed(rude)
+
+
+@pytest.mark.usefixtures("straight_to_keystone")
+async def test_a_tunnel_to_nowhere(
+    make_client: Callable[..., SwiftClient],
+    make_proxy: Callable[..., Awaitable[ForwardProxy]],
+    environment: pytest.MonkeyPatch,
+) -> None:
+    """A proxy that cannot reach Swift says 502."""
+    environment.setenv("https_proxy", (await make_proxy()).url)
+    client = make_client(storage_url="https://localhost:1/v1/AUTH_x")
+    with pytest.raises(ConnectionFailedError, match="502"):
+        await client.get_object("box", "object")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_that_is_not_there(
+    make_client: Callable[..., SwiftClient], environment: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """A proxy that refuses connections is what the error is about."""
+    client = make_client(storage_url=f"{scheme}://swift.invalid/v1/AUTH_x")
+    environment.setenv(f"{scheme}_proxy", "http://127.0.0.1:1")
+    environment.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(ConnectionFailedError, match="connection refused"):
+        await client.get_object("box", "object")
+
+
+# The choice
+
+
+@pytest.mark.usefixtures("straight_to_keystone")
+@pytest.mark.parametrize("bypass", ["127.0.0.1", "*", "127.0.0.0/8", "example.org,127.0.0.1"])
+async def test_no_proxy_goes_straight(
+    faulty: Faulty,
+    container: str,
+    make_file: Callable[[bytes], FileSource],
+    make_proxy: Callable[..., Awaitable[ForwardProxy]],
+    environment: pytest.MonkeyPatch,
+    bypass: str,
+) -> None:
+    """Hosts in ``no_proxy`` are reached without the proxy."""
+    proxy = await make_proxy()
+    environment.setenv("http_proxy", proxy.url)
+    environment.setenv("no_proxy", bypass)
+    await works(faulty.client(), container, make_file)
+    assert proxy.passed == []
+
+
+ENVIRONMENTS: list[dict[str, str]] = [
+    {},
+    {"http_proxy": "http://p:1"},
+    {"https_proxy": "http://p:2"},
+    {"all_proxy": "http://p:3"},
+    {"http_proxy": "http://p:1", "https_proxy": "http://p:2", "all_proxy": "http://p:3"},
+    {"all_proxy": "http://p:3", "no_proxy": "swift.example.org"},
+    {"all_proxy": "http://p:3", "no_proxy": ".example.org, 10.0.0.0/8"},
+    {"all_proxy": "http://p:3", "no_proxy": "swift.example.org:8080"},
+    {"all_proxy": "p:3"},
+    {"all_proxy": "http://user:word@p"},
+    {"https_proxy": "", "all_proxy": "http://p:3"},
+]
+
+URLS = [
+    "http://swift.example.org/v1/AUTH_x",
+    "https://swift.example.org/v1/AUTH_x",
+    "http://swift.example.org:8080/v1",
+    "https://swift.example.org:8080/v1",
+    "https://example.com/v1",
+    "http://10.1.2.3/v1",
+    "https://127.0.0.1:9/v1",
+]
+
+
+@pytest.mark.parametrize("variables", ENVIRONMENTS, ids=str)
+def test_the_choice_is_that_of_requests(
+    environment: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    """Swift is reached by the same way as Keystone, whose session is one of ``requests``."""
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    for url in URLS:
+        proxies = requests.Session().merge_environment_settings(url, {}, None, None, None)
+        expected = select_proxy(url, proxies["proxies"])
+        chosen = proxy_for(url)
+        if not expected:
+            assert chosen is None, url
+        else:
+            assert chosen is not None, url
+            host, _, port = expected.rpartition("@")[2].rpartition("//")[2].partition(":")
+            assert (chosen.host, chosen.port) == (host, int(port or 80)), url
+            assert (chosen.authorization is not None) == ("@" in expected)
+
+
+def test_some_choices_by_hand(environment: pytest.MonkeyPatch) -> None:
+    """What the table above stands for, in words of its own."""
+    environment.setenv("http_proxy", "http://plain:3128")
+    environment.setenv("https_proxy", "http://user:pass%3Aword@tunnel")
+    environment.setenv("no_proxy", "near.example.org")
+    plain = proxy_for("http://far.example.org/")
+    tunnel = proxy_for("https://far.example.org/")
+    assert plain is not None
+    assert tunnel is not None
+    assert (plain.host, plain.port, plain.authorization) == ("plain", 3128, None)
+    assert (tunnel.host, tunnel.port) == ("tunnel", 80)
+    assert tunnel.authorization == b"Basic dXNlcjpwYXNzOndvcmQ="
+    assert proxy_for("https://near.example.org/") is None
+    assert "dXNl" not in repr(tunnel)
+    assert "pass" not in repr(tunnel)
+
+
+@pytest.mark.parametrize("url", ["socks5://user:word@p:1", "https://user:word@p:1", "http://:1"])
+def test_a_proxy_that_cannot_be_used(environment: pytest.MonkeyPatch, url: str) -> None:
+    """Other kinds of proxies are refused by name, without their passwords."""
+    environment.setenv("https_proxy", url)
+    with pytest.raises(ConfigError, match="the proxy for https") as caught:
+        proxy_for("https://swift.example.org/")
+    assert "word" not in str(caught.value)
+
+
+async def test_a_proxy_that_cannot_be_used_ends_a_request(
+    make_client: Callable[..., SwiftClient], environment: pytest.MonkeyPatch
+) -> None:
+    """The same, where it is found out: at the first request, and not tried again."""
+    environment.setenv("no_proxy", "127.0.0.1")
+    environment.setenv("https_proxy", "socks5://user:word@p:1")
+    client = make_client(storage_url=URL)
+    with pytest.raises(ConfigError, match="socks5"):
+        await client.get_object("box", "object")
+    assert client.slots.in_flight == 0

@@ -1,0 +1,279 @@
+"""Whom the client trusts over https, and what it says when it does not."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_twisted
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from twisted.internet import reactor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.portforward import ProxyFactory, ProxyServer
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from swift_provider.client import FileSource, SwiftClient
+from swift_provider.client.http.tls import TlsPolicy
+from swift_provider.errors import ConfigError, UntrustedServerError
+from tests.client.conftest import Faulty, Sink
+from tests.servers.swift import Swift
+from tests.servers.tls import Authority, make_ca
+
+LARGE = random.Random(1).randbytes(3_000_000)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return make_ca(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Another CA."""
+    return make_ca(tmp_path_factory.mktemp("stranger"))
+
+
+@pytest_twisted.async_yield_fixture
+async def https(
+    make_faulty: Callable[..., Awaitable[Faulty]], authority: Authority
+) -> AsyncIterator[Faulty]:
+    """Swift behind TLS."""
+    yield await make_faulty(tls=authority.server_context())
+
+
+async def works(client: SwiftClient, container: str, make_file: Any) -> None:
+    await client.put_object(container, "object", make_file(LARGE))
+    sink = Sink()
+    await (await client.get_object(container, "object")).deliver(sink)
+    assert hashlib.md5(sink.content).digest() == hashlib.md5(LARGE).digest()
+
+
+async def refused(client: SwiftClient, container: str, match: str) -> None:
+    with pytest.raises(UntrustedServerError, match=match) as caught:
+        await client.get_object(container, "object")
+    assert not caught.value.temporary
+    assert client.slots.in_flight == 0
+
+
+async def test_an_unknown_authority_is_refused(https: Faulty, container: str) -> None:
+    """By default a server has to prove itself; a refusal names the option, and is final."""
+    await refused(https.client(), container, "'cacert'")
+    assert https.proxy.connections_ever == 1
+    assert https.proxy.requests == []
+    await https.proxy.wait_closed()
+
+
+async def test_another_authority_is_refused(
+    https: Faulty, stranger: Authority, container: str
+) -> None:
+    """An authority of one's own takes the place of all others."""
+    await refused(https.client(cacert=str(stranger.ca)), container, "'cacert'")
+    assert https.proxy.connections_ever == 1
+
+
+async def test_an_authority_from_a_file(
+    https: Faulty, authority: Authority, container: str, make_file: Callable[[bytes], FileSource]
+) -> None:
+    """``cacert`` may be a file; bodies of both directions pass, on one connection."""
+    await works(https.client(cacert=str(authority.ca)), container, make_file)
+    assert https.proxy.connections_ever == 1
+
+
+async def test_an_authority_from_a_folder(
+    https: Faulty,
+    authority: Authority,
+    stranger: Authority,
+    container: str,
+    make_file: Callable[[bytes], FileSource],
+    tmp_path: Path,
+) -> None:
+    """``cacert`` may be a folder of files, others than certificates among them."""
+    folder = tmp_path / "authorities"
+    folder.mkdir()
+    shutil.copy(stranger.ca, folder / "a.pem")
+    shutil.copy(authority.ca, folder / "b.pem")
+    (folder / "README").write_text("not a certificate")
+    (folder / "below").mkdir()
+    await works(https.client(cacert=str(folder)), container, make_file)
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+async def test_an_authority_from_the_environment(
+    https: Faulty,
+    authority: Authority,
+    container: str,
+    make_file: Callable[[bytes], FileSource],
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+) -> None:
+    """The variables that count for Keystone count for Swift."""
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv(variable, str(authority.ca))
+    await works(https.client(), container, make_file)
+
+
+async def test_verification_can_be_switched_off(
+    https: Faulty, container: str, make_file: Callable[[bytes], FileSource]
+) -> None:
+    """``verify: false`` trusts anybody."""
+    await works(https.client(verify=False), container, make_file)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+async def test_a_client_certificate_is_shown(
+    make_faulty: Callable[..., Awaitable[Faulty]],
+    authority: Authority,
+    container: str,
+    make_file: Callable[[bytes], FileSource],
+    verify: bool,
+) -> None:
+    """``cert`` and ``key`` are shown to a server that asks for them."""
+    https = await make_faulty(tls=authority.server_context(require_client=True))
+    options = {"cacert": str(authority.ca)} if verify else {"verify": False}
+    client = https.client(cert=str(authority.client_cert), key=str(authority.client_key), **options)
+    await works(client, container, make_file)
+
+
+async def test_a_missing_client_certificate_says_so(
+    make_faulty: Callable[..., Awaitable[Faulty]], authority: Authority, container: str
+) -> None:
+    """A server that asks in vain is final, and the options are named."""
+    https = await make_faulty(tls=authority.server_context(require_client=True))
+    await refused(https.client(cacert=str(authority.ca)), container, "'cert'")
+    assert https.proxy.connections_ever == 1
+
+
+async def test_a_port_without_tls_says_so(
+    make_client: Callable[..., SwiftClient], swift: Swift, container: str
+) -> None:
+    """https to a port that speaks plain HTTP is a mistake that no repetition mends."""
+    url = swift.account_url("project").replace("http://", "https://")
+    await refused(make_client(storage_url=url), container, "no TLS connection")
+
+
+class Forwarding:
+    """Another address of the proxy; may change a byte of what the server sends."""
+
+    def __init__(self, port: int, interface: str) -> None:
+        self.flip_at: int | None = None
+        self._passed = 0
+        factory = ProxyFactory("127.0.0.1", port)
+        factory.noisy = False
+        outer = self
+
+        class Server(ProxyServer):
+            def connectionMade(self) -> None:
+                super().connectionMade()
+                write = self.transport.write
+                self.transport.write = lambda data: write(outer.change(data))
+
+        factory.protocol = Server
+        self._listening = reactor.listenTCP(0, factory, interface=interface)
+        self.netloc = f"{interface}:{self._listening.getHost().port}"
+
+    def change(self, data: bytes) -> bytes:
+        start, self._passed = self._passed, self._passed + len(data)
+        if self.flip_at is None or not start <= self.flip_at < self._passed:
+            return data
+        changed = bytearray(data)
+        changed[self.flip_at - start] ^= 1
+        self.flip_at = None
+        return bytes(changed)
+
+    def url(self, storage_url: str) -> str:
+        return urlsplit(storage_url)._replace(netloc=self.netloc).geturl()
+
+    async def stop(self) -> None:
+        await self._listening.stopListening()
+
+
+async def test_a_certificate_for_another_host_is_refused(
+    https: Faulty, authority: Authority, container: str
+) -> None:
+    """A trusted authority's certificate counts for its own host only."""
+    elsewhere = Forwarding(https.proxy.port, "127.0.0.2")
+    client = https._make_client(
+        storage_url=elsewhere.url(https.storage_url), cacert=str(authority.ca)
+    )
+    await refused(client, container, "another host")
+    assert https.proxy.requests == []
+    await elsewhere.stop()
+    await https.proxy.wait_closed()
+
+
+async def test_a_damaged_record_is_a_broken_connection(
+    https: Faulty,
+    authority: Authority,
+    container: str,
+    client: SwiftClient,
+    make_file: Callable[[bytes], FileSource],
+) -> None:
+    """A bit that changes on the way breaks TLS, not the trust: the body is resumed."""
+    line = Forwarding(https.proxy.port, "127.0.0.1")
+    await client.put_object(container, "object", make_file(LARGE))
+    line.flip_at = 1_000_000
+    by_line = https._make_client(storage_url=line.url(https.storage_url), cacert=str(authority.ca))
+    sink = Sink()
+    await (await by_line.get_object(container, "object")).deliver(sink)
+    assert line.flip_at is None
+    assert sink.content == LARGE
+    assert len(https.proxy.requests) == 2
+    await line.stop()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"no certificate in here",
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    ],
+)
+def test_an_authority_that_is_none(tmp_path: Path, content: bytes | None) -> None:
+    """A ``cacert`` that cannot be used is refused at the start, by name."""
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"cacert: .*ca\.pem"):
+        TlsPolicy(str(path), None)
+
+
+def test_a_client_certificate_that_is_none(authority: Authority, tmp_path: Path) -> None:
+    """So is a ``cert``; and a key is not shown in the message."""
+    with pytest.raises(ConfigError, match="cert: cannot read"):
+        TlsPolicy(True, str(tmp_path / "missing.pem"))
+    with pytest.raises(ConfigError, match=r"cert: .*must hold"):
+        TlsPolicy(True, str(authority.client_cert))
+    locked = tmp_path / "locked.pem"
+    key = load_pem_private_key(authority.client_key.read_bytes(), None)
+    locked.write_bytes(
+        authority.client_cert.read_bytes()
+        + key.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"passphrase")
+        )
+    )
+    with pytest.raises(ConfigError, match="unencrypted key"):
+        TlsPolicy(True, str(locked))
+
+
+def test_a_host_is_named_but_an_address_is_not() -> None:
+    """Server Name Indication is for names (RFC 6066 section 3), verified or not."""
+    for verify in (True, False):
+        policy = TlsPolicy(verify, None)
+        for host, named in ((b"swift.example.org", b"swift.example.org"), (b"127.0.0.1", None)):
+            creator = policy.creatorForNetloc(host, 443)
+            protocol = TLSMemoryBIOFactory(creator, True, Factory.forProtocol(Protocol))
+            connection = creator.clientConnectionForTLS(protocol.buildProtocol(None))
+            assert connection.get_servername() == named

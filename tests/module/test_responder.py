@@ -1,0 +1,193 @@
+"""The responder in our own process: real Swift, Synapse's own consumers."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from synapse.media._base import ConsumerRequestedStopError
+from synapse.media.media_storage import BackgroundFileConsumer
+from synapse.module_api.errors import SynapseError
+from twisted.internet.defer import Deferred
+from twisted.internet.testing import StringTransport
+from twisted.web.http import HTTPChannel, Request
+
+from swift_provider.client import SwiftClient
+from swift_provider.config import parse_settings
+from swift_provider.module.provider import SwiftResponder
+from tests.module.storage import Storage
+from tests.servers.fault_proxy import FaultProxy
+from tests.servers.faults import Answer, Reset, in_response
+from tests.servers.keystone import REGION, Credentials
+
+BODY = bytes(range(256)) * 12_000  # 3 MB
+
+
+class Place:
+    """One object in Swift, behind a fault proxy, and where it would be on disk."""
+
+    def __init__(self, client: SwiftClient, proxy: FaultProxy, local: Path) -> None:
+        self.client = client
+        self.proxy = proxy
+        self.local = local
+        self.container = f"responder-{uuid4().hex[:8]}"
+
+    async def responder(self) -> SwiftResponder:
+        """What ``fetch`` returns."""
+        download = await self.client.get_object(self.container, "media")
+        return SwiftResponder(download, "media", str(self.local))
+
+    async def nothing_left(self) -> None:
+        """Neither slot nor exchange is held."""
+        await self.proxy.wait_idle()
+        assert self.client.slots.in_flight == 0
+
+
+@pytest.fixture
+def place(storage: Storage, account: Credentials, tmp_path: Path) -> Iterator[Place]:
+    import pytest_twisted
+    from twisted.internet import reactor  # pytest-twisted chooses it
+    from twisted.internet.defer import ensureDeferred
+
+    host, port = storage.url.split("/")[2].split(":")
+    proxy = FaultProxy(reactor, host, int(port))
+    pytest_twisted.blockon(ensureDeferred(proxy.start()))
+    settings = parse_settings(
+        {
+            "container": "unused",
+            "auth_type": "password",
+            "auth": account.auth(),
+            "region_name": REGION,
+            "storage_url": proxy.url_for(storage.url),
+        }
+    )
+    client = SwiftClient.from_settings(reactor, settings)
+    made = Place(client, proxy, tmp_path / "media")
+    storage.make(made.container)
+    storage.put(made.container, "media", BODY)
+    yield made
+    pytest_twisted.blockon(ensureDeferred(client.close()))
+    pytest_twisted.blockon(ensureDeferred(proxy.stop()))
+
+
+class DiskFull(io.RawIOBase):
+    """A file on a disk that is full: the first write waits until it is let go, then fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self.asked = threading.Event()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.asked.set()
+        self.go.wait(30)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _pull_back(responder: SwiftResponder, file: Any) -> tuple[BackgroundFileConsumer, Deferred]:
+    """What Synapse does to have a file on its disk (``ensure_media_is_in_local_cache``)."""
+    from twisted.internet import reactor
+    from twisted.internet.defer import ensureDeferred
+
+    consumer = BackgroundFileConsumer(file, reactor)
+
+    async def pull() -> None:
+        with responder:
+            await responder.write_to_consumer(consumer)
+            await consumer.wait()
+
+    return consumer, ensureDeferred(pull())
+
+
+def _working_threads() -> int:
+    from twisted.internet import reactor
+
+    return len(reactor.getThreadPool().working)
+
+
+async def test_file_is_pulled_back(place: Place) -> None:
+    """Synapse's file consumer, which pauses us from inside its ``write``, gets every byte."""
+    _, pulled = _pull_back(await place.responder(), place.local.open("wb"))
+    await pulled
+    assert place.local.read_bytes() == BODY
+    await place.nothing_left()
+
+
+async def test_unused(place: Place) -> None:
+    """Entering and leaving the responder is enough to give everything back."""
+    with await place.responder():
+        assert place.client.slots.in_flight == 1
+    await place.nothing_left()
+
+
+async def test_body_fails_for_good(place: Place) -> None:
+    """The error reaches Synapse, its writer's thread ends, and the part is removed."""
+    place.proxy.add(Reset(in_response(1_000_000)), Answer(404, times=None))
+    consumer, pulled = _pull_back(await place.responder(), place.local.open("wb"))
+    with pytest.raises(SynapseError):
+        await pulled
+    await consumer.wait()  # returns when the thread has ended
+    assert not place.local.exists()
+    await place.nothing_left()
+
+
+async def test_disk_is_full_while_we_are_paused(place: Place) -> None:
+    """A writer that dies while we are paused ends the download; Synapse does not wait for ever."""
+    from twisted.internet import reactor
+    from twisted.internet.threads import deferToThread
+
+    file = DiskFull()
+    place.local.touch()
+    consumer, pulled = _pull_back(await place.responder(), file)
+    await deferToThread(file.asked.wait, 30)
+    while not consumer._paused_producer:
+        await _turn(reactor)
+    file.go.set()
+    with pytest.raises(OSError, match="No space left"):
+        await pulled
+    assert not place.local.exists()
+    await place.nothing_left()
+
+
+async def test_disk_is_full_after_the_last_byte(place: Place, storage: Storage) -> None:
+    """A part stays on disk no more if it is the writing of the last bytes that fails."""
+    storage.put(place.container, "media", b"small")
+    place.local.touch()
+    file = DiskFull()
+    file.go.set()
+    _, pulled = _pull_back(await place.responder(), file)
+    with pytest.raises(OSError, match="No space left"):
+        await pulled
+    assert not place.local.exists()
+    await place.nothing_left()
+
+
+@pytest.mark.parametrize("body", [BODY, b"small"])
+async def test_client_has_gone_before(place: Place, storage: Storage, body: bytes) -> None:
+    """Writing to a request whose client has gone is what Synapse knows as such, not an error."""
+    storage.put(place.container, "media", body)
+    channel = HTTPChannel()
+    channel.makeConnection(StringTransport())
+    request = Request(channel)
+    request.channel = None  # as after connectionLost
+    responder = await place.responder()
+    with responder, pytest.raises(ConsumerRequestedStopError):
+        await responder.write_to_consumer(request)
+    channel.setTimeout(None)
+    await place.nothing_left()
+
+
+async def _turn(reactor: Any) -> None:
+    turned: Deferred[None] = Deferred()
+    reactor.callLater(0.01, turned.callback, None)
+    await turned

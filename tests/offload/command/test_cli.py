@@ -1,0 +1,270 @@
+"""The script as a program: arguments, output, exit status. What needs no Swift."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.offload.conftest import Script
+from tests.offload.synapse_store import RECENT, SynapseStore
+from tests.servers.postgres import Postgres
+
+
+def test_help_is_quick(script: Script) -> None:
+    """--help imports neither Twisted, nor a database driver, nor Synapse."""
+    program = (
+        "import sys; from swift_provider.offload.command.cli import main; assert main(['--help']) == 0;"
+        "print([m for m in ('twisted', 'psycopg2', 'synapse', 'tqdm', 'yaml') if m in sys.modules])"
+    )
+    interpreter = script.command()[0]
+    ended = subprocess.run([interpreter, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "[]"
+    assert script("--help").returncode == 0
+
+
+def test_update(script: Script, any_store: SynapseStore) -> None:
+    """update reads the database, looks at the disk, and says what it found."""
+    any_store.add_local("oldlocal")
+    any_store.add_local("gone-one", None)
+    any_store.add_local("recent", accessed=RECENT)
+    script.configure(any_store)
+    ended = script("update", any_store.base, "2m")
+    assert ended.returncode == 0, ended.stderr
+    lines = ended.stdout.splitlines()
+    assert re.fullmatch(
+        r"Syncing files that haven't been accessed since: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d.*",
+        lines[0],
+    )
+    assert lines[1:] == ["Synced 2 new rows", "Updated 1 as deleted"]
+    ended = script("write")
+    assert ended.stdout == "local_content/ol/dl/ocal\nlocal_thumbnails/ol/dl/ocal/\n"
+    ended = script("--cache-db", "other.db", "write", "-")
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert script("write", "list.txt").returncode == 0
+    assert (script.folder / "list.txt").read_text().startswith("local_content/ol/dl/ocal\n")
+
+
+def test_base_path_from_homeserver_yaml(script: Script, store: SynapseStore) -> None:
+    """Where homeserver.yaml names the media store, it need not be typed."""
+    store.add_local("oldlocal")
+    path = script.folder / "homeserver.yaml"
+    options = {"database": store.yaml_section, "media_store_path": str(store.base)}
+    path.write_text(yaml.safe_dump(options))
+    ended = script("update", "2m")
+    assert ended.stdout.splitlines()[1:] == ["Synced 1 new rows", "Updated 0 as deleted"]
+
+
+@pytest.mark.parametrize(
+    "shape", ["bare", "postgres", "dsn", "section", "databases", "sqlite", "sqlite section"]
+)
+def test_ways_to_name_the_database(
+    script: Script, tmp_path: Path, request: pytest.FixtureRequest, shape: str
+) -> None:
+    """database.yaml holds psycopg2's arguments or SQLite's, or Synapse's section for either;
+    homeserver.yaml has one or several.
+    """
+    arguments = None
+    if not shape.startswith("sqlite"):
+        server: Postgres = request.getfixturevalue("postgres")
+        arguments = server.create_database(f"offload-shape-{shape}")
+    store = SynapseStore(tmp_path, arguments)
+    store.add_local("oldlocal")
+    args = dict(store.config.args)
+    options: list[str] = []
+    if shape == "databases":
+        main = {"name": "psycopg2", "data_stores": ["main"], "args": {**args, "cp_max": 3}}
+        state = {"name": "psycopg2", "data_stores": ["state"], "args": {"dbname": "nowhere"}}
+        config = {"databases": {"state": state, "main": main}}
+        (script.folder / "conf.d").mkdir()
+        (script.folder / "conf.d" / "db.yaml").write_text(yaml.safe_dump(config))
+        (script.folder / "database.yaml").write_text("dbname: nowhere")
+        options = ["--homeserver-config-path", "conf.d"]
+    else:
+        url = f"postgresql://{args.get('user')}@{args.get('host')}:{args.get('port')}"
+        config = {
+            "bare": args,
+            "postgres": {"postgres": args},
+            "dsn": {"dsn": f"{url}/{args.get('dbname')}"},
+            "section": {"database": store.yaml_section},
+            "sqlite": {"sqlite": args},
+            "sqlite section": {"database": store.yaml_section},
+        }[shape]
+        (script.folder / "database.yaml").write_text(yaml.safe_dump(config))
+    ended = script("update-db", "2m", *options)
+    store.close()
+    assert "Synced 1 new rows" in ended.stdout, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["update-db", "2x"], "is not a duration"),
+        (["frobnicate"], "invalid choice"),
+        ([], "COMMAND"),
+        (["check-deleted", "/nowhere"], "is not a folder"),
+        (["update-db", "2m"], "Synapse's database is needed, and not configured"),
+        (["update-db", "2m", "--homeserver-config-path", "no.yaml"], "cannot read no.yaml"),
+        (["upload", ".", "--threadpool-size", "4"], "give CONTAINER"),
+        (["upload", ".", "name", "--threadpool-size", "0"], "threadpool_size must be"),
+    ],
+)
+def test_wrong_usage(script: Script, arguments: list[str], told: str) -> None:
+    """A mistake is explained in a line, with exit status 2."""
+    (script.folder / "local_content").mkdir()
+    ended = script(*arguments)
+    assert ended.returncode == 2
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_secrets_are_not_shown(script: Script) -> None:
+    """A configuration that cannot be read is named, and none of its text is quoted."""
+    for text in ("password: 'hunter2\n", "dsn: 'host=h password=x hunter2'\n", "hunter2"):
+        (script.folder / "database.yaml").write_text(text)
+        ended = script("--log-level", "debug", "update-db", "2m")
+        assert ended.returncode == 2
+        assert "database.yaml" in ended.stderr
+        assert "hunter2" not in ended.stderr + ended.stdout
+
+
+def test_database_out_of_reach(script: Script) -> None:
+    """A database that does not answer ends the script with status 3, without its password."""
+    options = {"host": "127.0.0.1", "port": 1, "user": "u", "password": "hunter2", "dbname": "d"}
+    (script.folder / "database.yaml").write_text(yaml.safe_dump(options))
+    ended = script("update-db", "2m")
+    assert ended.returncode == 3
+    assert "Synapse's database (database.yaml): " in ended.stderr
+    assert "hunter2" not in ended.stderr
+
+
+def test_database_file_that_is_missing(script: Script, tmp_path: Path) -> None:
+    """A SQLite file that cannot be opened is named in full, also if the configuration does not."""
+    (script.folder / "homeserver.yaml").write_text(
+        "database: {name: sqlite3, args: {database: homeserver.db}}"
+    )
+    ended = script("update-db", "2m")
+    assert ended.returncode == 3
+    assert f"({script.folder}/homeserver.db, from database in homeserver.yaml)" in ended.stderr
+    assert not (script.folder / "homeserver.db").exists()
+
+
+def test_database_of_something_else(script: Script, tmp_path: Path) -> None:
+    """A database without media tables is told, with status 3."""
+    sqlite3.connect(tmp_path / "other.db").close()
+    (script.folder / "database.yaml").write_text(f"sqlite: {{database: '{tmp_path}/other.db'}}")
+    ended = script("update-db", "2m")
+    assert ended.returncode == 3
+    assert "local_media_repository" in ended.stderr
+
+
+def test_a_second_run_is_refused(script: Script, store: SynapseStore) -> None:
+    """While one run has the cache, another says which process that is, and ends with status 2."""
+    script.configure(store)
+    os.mkfifo(script.folder / "pipe")
+    running = script.start("write", "pipe")  # waits until somebody reads
+    try:
+        deadline = time.monotonic() + 30
+        lock = script.folder / "cache.db.lock"
+        while not (lock.exists() and lock.read_text().strip()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        ended = script("update", store.base, "2m")
+        assert ended.returncode == 2
+        assert f"(process {running.pid})" in ended.stderr
+    finally:
+        (script.folder / "pipe").read_bytes()
+        running.communicate()
+    assert running.returncode == 0
+    assert script("update", store.base, "2m").returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_update(script: Script, store: SynapseStore, number: signal.Signals) -> None:
+    """A command that is interrupted says so and ends with status 130."""
+    script.configure(store)
+    os.mkfifo(script.folder / "pipe")
+    running = script.start("write", "pipe")
+    deadline = time.monotonic() + 30
+    lock = script.folder / "cache.db.lock"
+    while not (lock.exists() and lock.read_text().strip()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    running.send_signal(number)
+    _, told = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert told.startswith("Interrupted")
+
+
+@pytest.mark.parametrize("content", [b"not a database, but long enough to be one" * 99, None])
+def test_a_cache_that_is_none(script: Script, store: SynapseStore, content: bytes | None) -> None:
+    """A damaged cache, and another program's database, are refused and left as they are."""
+    script.configure(store)
+    path = script.folder / "cache.db"
+    if content is None:
+        connection = sqlite3.connect(path)
+        connection.execute("CREATE TABLE media (id INTEGER)")
+        connection.commit()
+        connection.close()
+        content = path.read_bytes()
+    else:
+        path.write_bytes(content)
+    ended = script("update-db", "2m")
+    assert ended.returncode == 2
+    assert "cache" in ended.stderr
+    assert path.read_bytes() == content
+
+
+def test_full_disk(script: Script, store: SynapseStore) -> None:
+    """No space for the list: the script says so and ends with status 3."""
+    store.add_local("oldlocal")
+    script.configure(store)
+    assert script("update-db", "2m").returncode == 0
+    ended = script("write", "/dev/full")
+    assert ended.returncode == 3
+    assert "No space left" in ended.stderr
+
+
+def test_full_disk_under_the_cache(script: Script, store: SynapseStore, tmp_path: Path) -> None:
+    """No space for the cache: status 3, and what it held before is still in it."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", small]).returncode:
+        pytest.skip("needs a user that can mount")
+    try:
+        store.add_local("oldlocal", None)
+        script.configure(store)
+        options = ["--cache-db", str(small / "cache.db")]
+        assert script(*options, "update-db", "2m").returncode == 0
+        for number in range(5000):
+            store.add_local(f"media-{number}", None)
+        ended = script(*options, "update-db", "2m")
+        assert ended.returncode == 3
+        assert "full" in ended.stderr
+        assert script(*options, "write").stdout.startswith("local_content/ol/dl/ocal\n")
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_reader_that_has_enough(script: Script, store: SynapseStore) -> None:
+    """``write | head`` ends without complaint."""
+    for number in range(3000):
+        store.add_local(f"media-{number}", None)
+    script.configure(store)
+    script("update-db", "2m")
+    running = script.start("write")
+    assert running.stdout is not None
+    running.stdout.readline()
+    running.stdout.close()
+    assert running.stderr is not None
+    told = running.stderr.read()
+    running.stderr.close()
+    running.wait(timeout=30)
+    assert told == ""

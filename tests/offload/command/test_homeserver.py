@@ -1,0 +1,153 @@
+"""What is taken from Synapse's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from swift_provider.errors import ConfigError
+from swift_provider.offload.command.homeserver import MODULES, Homeserver, read_database_yaml
+
+MODULE = "swift_storage_provider.SwiftStorageProviderBackend"
+
+
+def _homeserver(*entries: Any, **options: Any) -> Homeserver:
+    return Homeserver({"media_storage_providers": list(entries), **options}, "homeserver.yaml")
+
+
+def _entry(module: str = MODULE, **config: Any) -> dict[str, Any]:
+    return {"module": module, "store_local": True, "config": config}
+
+
+def test_later_files_win(tmp_path: Path) -> None:
+    """Files and folders are merged as Synapse does, by their top-level keys."""
+    (tmp_path / "a.yaml").write_text("media_store_path: /a\ndatabase: {name: sqlite3}\n")
+    folder = tmp_path / "conf.d"
+    folder.mkdir()
+    (folder / "2.yaml").write_text("media_store_path: /2\n")
+    (folder / "1.yaml").write_text("media_store_path: /1\n")
+    (folder / "ignored.yml").write_text("media_store_path: /no\n")
+    (folder / "empty.yaml").write_text("")
+    read = Homeserver.read([str(tmp_path / "a.yaml"), str(folder)])
+    assert read.media_store_path() == "/2"
+    assert "database" in read.options
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "swift_provider.SwiftStorageProviderBackend",
+        "swift_storage_provider.SwiftStorageProviderBackend",
+    ],
+)
+def test_the_modules_entry(module: str) -> None:
+    """The entry is found under both names of the module, among others'; flags win over it."""
+    other = _entry("s3_storage_provider.S3StorageProviderBackend", bucket="b")
+    read = _homeserver(other, _entry(module, container="c", prefix="p", threadpool_size=7))
+    settings = read.settings({"prefix": "q", "cloud": None})
+    assert (settings.container, settings.prefix, settings.threadpool_size) == ("c", "q/", 7)
+
+
+def test_an_empty_prefix_wins() -> None:
+    """--prefix '' takes the file's prefix away."""
+    assert _homeserver(_entry(container="c", prefix="p")).settings({"prefix": ""}).prefix == ""
+
+
+def test_another_cloud_takes_no_sign_in_from_the_file() -> None:
+    """With --cloud, the password in the file is not sent to that cloud."""
+    entry = _entry(container="c", auth_type="password", auth={"password": "secret"})
+    settings = _homeserver(entry).settings({"cloud": "other"})
+    assert (settings.cloud, settings.auth, settings.auth_type) == ("other", None, None)
+
+
+def test_several_entries() -> None:
+    """Of several entries, CONTAINER chooses; without it the containers are named."""
+    read = _homeserver(_entry(container="a", prefix="x"), _entry(container="b", prefix="y"))
+    assert read.settings({"container": "b"}).prefix == "y/"
+    with pytest.raises(ConfigError, match="one of a, b"):
+        read.settings({})
+
+
+def test_a_mistake_is_named_with_its_place() -> None:
+    """An unknown option is named with its full place in the file."""
+    with pytest.raises(ConfigError, match=r"media_storage_providers\[1\]\.config\.contaner"):
+        _homeserver(_entry("other"), _entry(contaner="c")).settings({})
+
+
+def test_a_misspelt_module() -> None:
+    """Without an entry of ours, the modules that are there are told, beside the right names."""
+    read = _homeserver(_entry("s3.Backend"), _entry("swift_provider.SwiftProvider"), {"x": 1}, "y")
+    with pytest.raises(ConfigError) as caught:
+        read.settings({})
+    told = str(caught.value)
+    assert "its modules are s3.Backend, swift_provider.SwiftProvider, None, and none" in told
+    assert all(name in told for name in MODULES)
+    with pytest.raises(ConfigError, match="has an entry for Swift"):
+        _homeserver().settings({})
+
+
+def test_a_misspelt_module_beside_container(caplog: pytest.LogCaptureFixture) -> None:
+    """CONTAINER is enough to go on, but the prefix may be missing: that is said."""
+    settings = _homeserver(_entry("swift_provider.Swift", prefix="x")).settings({"container": "c"})
+    assert settings.prefix == ""
+    assert "Synapse will not find" in caplog.text
+    assert "its modules are swift_provider.Swift, and none is" in caplog.text
+    caplog.clear()
+    _homeserver().settings({"container": "c"})
+    _homeserver(_entry(container="c")).settings({"container": "c"})
+    assert caplog.text == ""
+
+
+def test_a_section_that_is_no_database(tmp_path: Path) -> None:
+    """What stands under database: in database.yaml must be Synapse's section."""
+    path = tmp_path / "database.yaml"
+    path.write_text("database: {dbname: synapse, host: localhost}")
+    with pytest.raises(ConfigError, match=r"database in .*: name must be psycopg2 or sqlite3"):
+        read_database_yaml(str(path))
+    path.write_text("database: synapse")
+    assert read_database_yaml(str(path)).args == {"database": "synapse"}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"databases": {"a": {"name": "psycopg2", "data_stores": ["state"]}}}, "'main'"),
+        ({"database": {"name": "mysql"}}, "psycopg2 or sqlite3"),
+        ({"database": {"name": "sqlite3", "args": {}}}, r"args\.database"),
+        ({"database": ["x"]}, "key: value"),
+        ({"media_storage_providers": {}, "database": "x"}, "key: value"),
+    ],
+)
+def test_databases_that_cannot_be(options: dict[str, Any], told: str) -> None:
+    """A database section that cannot be used says why."""
+    with pytest.raises(ConfigError, match=told):
+        Homeserver(options, "homeserver.yaml").database()
+
+
+def test_database_path() -> None:
+    """Synapse's short way to name a SQLite database is understood; none at all is None."""
+    config = Homeserver({"database_path": "/x/homeserver.db"}, "h").database()
+    assert config is not None
+    assert (config.engine, config.args) == ("sqlite3", {"database": "/x/homeserver.db"})
+    assert Homeserver({}, "").database() is None
+
+
+def test_pool_options_are_dropped(tmp_path: Path) -> None:
+    """Options of Synapse's connection pool are not psycopg2's; all others are passed on."""
+    path = tmp_path / "database.yaml"
+    args = {"dbname": "d", "port": 5433, "sslmode": "require", "cp_min": 5, "cp_openfun": "x"}
+    path.write_text(yaml.safe_dump(args))
+    config = read_database_yaml(str(path))
+    assert config.args == {"dbname": "d", "port": 5433, "sslmode": "require"}
+    path.write_text(yaml.safe_dump({"name": "psycopg2", "args": args}))
+    assert read_database_yaml(str(path)).args == config.args
+
+
+def test_a_password_is_not_in_the_repr(tmp_path: Path) -> None:
+    """What is logged of a database has no password in it."""
+    path = tmp_path / "database.yaml"
+    path.write_text("password: hunter2")
+    assert "hunter2" not in repr(read_database_yaml(str(path)))
