@@ -1,15 +1,15 @@
 """The options that the Synapse module and the upload script share.
 
-Owns their names, types, defaults and checks. Reads no file and touches no
-network: a configuration can be checked on a machine that reaches neither
-Keystone nor Swift. Whether the credentials work is found out at the first use.
+Owns their names, types, defaults and checks, and two helpers for every reader
+of configuration, :func:`nearest` and :func:`mapping`. Parses without touching
+the network and reads no file; wrong credentials show at the first sign-in.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -18,11 +18,11 @@ from swift_provider.errors import ConfigError
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
-#: Swift's default ``max_file_size``: "5 GB + 2" bytes in Swift's constraints;
-#: a segment is an object like any other.
+#: Swift's default ``max_file_size`` is 2 bytes more than this, and limits segments
+#: as it limits every object.
 LARGEST_SEGMENT_BYTES = 5 * GIB
 
-_SEEN_CHARACTERS = 20
+_QUOTED_CHARACTERS = 20
 
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "K": 1024, "M": MIB, "G": GIB}
@@ -30,9 +30,9 @@ _SIZE_UNITS = {"": 1, "K": 1024, "M": MIB, "G": GIB}
 
 @dataclass(frozen=True)
 class Settings:
-    """Checked options; made by :func:`parse_settings`. Times are in seconds, sizes in bytes.
+    """Checked options, made by :func:`parse_settings`. Times are in seconds, sizes in bytes.
 
-    ``None`` always means "not given here": the cloud, the catalogue or the
+    ``None`` means that the option is not set: the cloud, the catalogue or the
     cluster decides.
     """
 
@@ -57,26 +57,24 @@ class Settings:
     response_timeout: float = 60.0
     idle_timeout: float = 60.0
 
-    def object_name(self, path: str) -> str:
-        """The object's name for a path relative to the media store."""
-        return self.prefix + path
-
 
 def parse_settings(options: object, where: str = "config") -> Settings:
-    """Check options as they stand in a configuration file.
+    """Check the options of a configuration file.
 
-    :param options: the mapping read from YAML.
+    :param options: the mapping read from YAML; an option that is ``None`` counts as not set.
     :param where: the options' place in the file, put before each key in an error.
     :raises ConfigError: for an unknown key (with the nearest right one), a wrong
         type, a value out of range, or two options that contradict each other.
     """
     if not isinstance(options, Mapping):
         raise ConfigError(
-            f"{where} must hold options such as 'container: NAME', not {_shown(options)}"
+            f"{where} must hold options such as 'container: NAME', not {_type_of(options)}"
         )
     for key in options:
         if key not in _CHECKS:
-            raise ConfigError(f"{where}.{key} is not an option{_nearest(str(key))}")
+            near = nearest(str(key), _CHECKS)
+            hint = f"did you mean '{near}'?" if near else f"the options are {', '.join(_CHECKS)}"
+            raise ConfigError(f"{where}.{key} is not an option; {hint}")
     values: dict[str, Any] = {}
     for key, check in _CHECKS.items():
         if options.get(key) is not None:
@@ -89,52 +87,70 @@ def parse_settings(options: object, where: str = "config") -> Settings:
     return settings
 
 
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known word that a misspelt one resembles most; ``None`` if none is similar.
+
+    :param cutoff: the least similarity, from 0 to 1, as :mod:`difflib` measures it.
+    """
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=cutoff)), None)
+
+
+def mapping(value: object, where: str) -> Mapping[str, Any]:
+    """A section of a YAML file; one that is empty (``None``) gives an empty mapping.
+
+    :param where: the section's name and place, for the error message.
+    :raises ConfigError: if the value is not a mapping. The message names the
+        value's type only: the value may be a secret in the wrong place.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} must hold 'key: value' lines, not a {type(value).__name__}")
+    return value
+
+
 def _check_together(settings: Settings, where: str) -> None:
     if settings.key is not None and settings.cert is None:
         raise ConfigError(f"{where}.key needs {where}.cert, the certificate it belongs to")
     if settings.storage_policy is not None and not settings.create_container:
         raise ConfigError(
-            f"{where}.storage_policy only matters when the container is made: "
-            f"set {where}.create_container to true, or leave it out"
+            f"{where}.storage_policy applies only when the container is created: "
+            f"set {where}.create_container to true, or remove {where}.storage_policy"
         )
-    alone = settings.auth is None and settings.cloud is None
-    # "none" is the one plugin that signs in with nothing.
-    if alone and settings.auth_type not in (None, "none", "noauth"):
+    no_options = settings.auth is None and settings.cloud is None
+    # "none" (also called "noauth") is the only plugin that needs no options.
+    if no_options and settings.auth_type not in (None, "none", "noauth"):
         raise ConfigError(
             f"{where}.auth_type needs {where}.auth, the options of that sign-in method"
         )
 
 
-def _nearest(key: str) -> str:
-    near = difflib.get_close_matches(key, _CHECKS, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean '{near[0]}'?"
-    return f"; the options are {', '.join(_CHECKS)}"
-
-
-def _shown(value: object) -> str:
-    """The type of a bad value, not the value: it may be a secret in the wrong place."""
+def _type_of(value: object) -> str:
+    """The type of a wrong value, for options whose value may be a secret."""
     return "nothing" if value is None else f"a value of type {type(value).__name__}"
 
 
-def _seen(value: object) -> str:
-    """A bad value, as short as a switch, a number or a size is: nothing else belongs there."""
+def _quoted(value: object) -> str:
+    """A wrong value if it is short, else its type.
+
+    For switches, numbers and sizes. Something longer may be a secret in the wrong place.
+    """
     text = repr(value)
-    return text if len(text) <= _SEEN_CHARACTERS else _shown(value)
+    return text if len(text) <= _QUOTED_CHARACTERS else _type_of(value)
 
 
 def _text(value: object, name: str) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise ConfigError(f"{name} must be text, not {_shown(value)}")
+        raise ConfigError(f"{name} must be text, not {_type_of(value)}")
     text = str(value).strip()
     if not text:
-        raise ConfigError(f"{name} is empty: give it a value, or leave it out")
+        raise ConfigError(f"{name} is empty: give it a value, or remove it")
     return text
 
 
 def _flag(value: object, name: str) -> bool:
     if not isinstance(value, bool):
-        raise ConfigError(f"{name} must be true or false, not {_seen(value)}")
+        raise ConfigError(f"{name} must be true or false, not {_quoted(value)}")
     return value
 
 
@@ -142,8 +158,8 @@ def _container(value: object, name: str) -> str:
     text = _text(value, name)
     if "/" in text:
         raise ConfigError(
-            f"{name} must be a container's name, without '/'; "
-            "what comes after the '/' belongs in the option 'prefix'"
+            f"{name} must be a container's name, without '/': "
+            "put the part after the '/' into the option 'prefix'"
         )
     if len(text.encode()) > 256:
         raise ConfigError(f"{name} is longer than the 256 bytes that Swift allows")
@@ -171,8 +187,8 @@ def _url(value: object, name: str) -> str:
 
 def _auth(value: object, name: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{name} must hold options such as 'auth_url:', not {_shown(value)}")
-    # A line break at the end of a pasted or templated secret is never part of it.
+        raise ConfigError(f"{name} must hold options such as 'auth_url:', not {_type_of(value)}")
+    # Pasted and templated secrets often end in a line break that is not part of them.
     return {
         str(key): item.rstrip("\r\n") if isinstance(item, str) else item
         for key, item in value.items()
@@ -182,23 +198,23 @@ def _auth(value: object, name: str) -> Mapping[str, Any]:
 def _size(value: object, name: str) -> int:
     match = _SIZE.fullmatch(str(value).strip())
     if isinstance(value, (bool, float)) or match is None:
-        raise ConfigError(f"{name} must be a size such as 1073741824 or 512M, not {_seen(value)}")
+        raise ConfigError(f"{name} must be a size such as 1073741824 or 512M, not {_quoted(value)}")
     size = int(match[1]) * _SIZE_UNITS[match[2].upper()]
     if not MIB <= size <= LARGEST_SEGMENT_BYTES:
-        raise ConfigError(f"{name} must be between 1M and 5G, not {_seen(value)}")
+        raise ConfigError(f"{name} must be between 1M and 5G, not {_quoted(value)}")
     return size
 
 
 def _count(value: object, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
-        raise ConfigError(f"{name} must be a whole number between 1 and 1000, not {_seen(value)}")
+        raise ConfigError(f"{name} must be a whole number between 1 and 1000, not {_quoted(value)}")
     return value
 
 
 def _seconds(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 3600:
         raise ConfigError(
-            f"{name} must be a number of seconds above 0 and at most 3600, not {_seen(value)}"
+            f"{name} must be a number of seconds above 0 and at most 3600, not {_quoted(value)}"
         )
     return float(value)
 

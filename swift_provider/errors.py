@@ -1,14 +1,20 @@
 """The one tree of errors, shared by the client, the module and the script.
 
-Every error says what was tried, on what, what came back, and whether another
-try can help. None ever carries a token, a password, a request header or a
-query string, so each can be logged and shown as it is.
+Every error says what was done, to what, what came back, and whether a retry can
+help. None carries a token, a password, a request header or a query string, so each
+can be logged and shown as it is.
 
 ::
 
     SwiftProviderError
     ├── ConfigError                what the administrator wrote cannot be right
+    │   └── LooksWrongError          a deletion so large that a setting is more likely wrong
     ├── FileChangedError           a local file changed while it was read
+    ├── DiskFullError              the local disk has no space left
+    ├── KeptError                  the script leaves a file or an object as it is
+    ├── UnsafeNameError            a name that Synapse would not use in a path
+    ├── CacheError                 the script's cache.db cannot be read or written
+    ├── DatabaseUnavailableError   Synapse's database cannot be reached, or refuses us
     ├── ConsumerStoppedError       the reader of a download went away
     ├── AuthError                  no token: Keystone refused, or the catalogue lacks Swift
     │   └── AuthUnavailableError     Keystone did not answer, or asked to wait  (temporary)
@@ -21,21 +27,24 @@ query string, so each can be logged and shown as it is.
         │   ├── ObjectChangedError     412 or another ETag: replaced meanwhile
         │   └── ObjectTooLargeError    413
         ├── InsufficientStorageError 507, or a quota
-        ├── UntrustedServerError     no TLS was agreed: mostly a certificate
-        └── TemporaryError           another try may help
+        ├── UntrustedServerError     TLS failed, usually because of a certificate
+        └── TemporaryError           a retry may help
             ├── ServerBusyError        408, 429, 498, 499, 5xx
             ├── ConnectionFailedError  refused, lost, or no such host
-            ├── TimedOutError          a time limit of ours
+            ├── TimedOutError          one of our own time limits
             └── DamagedError           length or checksum is wrong
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 
 class SwiftProviderError(Exception):
     """Base of all errors that this project raises on purpose."""
 
-    #: Whether the same operation may succeed later without anybody's help.
+    #: Whether the same operation may succeed later without a change.
     temporary = False
 
 
@@ -46,12 +55,36 @@ class ConfigError(SwiftProviderError):
     """
 
 
+class LooksWrongError(ConfigError):
+    """So much would be deleted that the wrong database or prefix is the likelier reason."""
+
+
 class FileChangedError(SwiftProviderError):
     """A local file grew, shrank or was replaced while it was being read."""
 
 
+class DiskFullError(SwiftProviderError):
+    """The local disk has no space left."""
+
+
+class KeptError(SwiftProviderError):
+    """The script leaves a file or an object as it is; the message says why."""
+
+
+class UnsafeNameError(SwiftProviderError):
+    """A name that Synapse would not use as part of a path."""
+
+
+class CacheError(SwiftProviderError):
+    """The script's cache cannot be read or written, usually because the disk is full."""
+
+
+class DatabaseUnavailableError(SwiftProviderError):
+    """Synapse's database cannot be reached, refuses us, or lacks the media tables."""
+
+
 class ConsumerStoppedError(SwiftProviderError):
-    """The consumer of a download asked it to stop, mostly because its client hung up."""
+    """The consumer of a download stopped it, usually because the client hung up."""
 
 
 class AuthError(SwiftProviderError):
@@ -74,7 +107,7 @@ class AuthUnavailableError(AuthError):
 class SwiftError(SwiftProviderError):
     """An operation on Swift failed.
 
-    :param reason: what went wrong, in plain words.
+    :param reason: what went wrong.
     :param operation: HTTP method and what it was for, as ``"PUT"`` or ``"GET"``.
     :param container: the container's name; ``None`` if no container was involved.
     :param name: the object's name; ``None`` for an operation on a container.
@@ -117,6 +150,33 @@ class SwiftError(SwiftProviderError):
         return f"<{type(self).__name__} {self}>"
 
 
+@dataclass(frozen=True)
+class Target:
+    """What a request to Swift is about, for its errors.
+
+    :ivar operation: the HTTP method.
+    :ivar container: ``None`` for a request about the account.
+    :ivar name: the object's name; ``None`` for a request about the container.
+    """
+
+    operation: str
+    container: str | None
+    name: str | None
+
+    def error(self, kind: type[SwiftError], reason: str, **details: Any) -> SwiftError:
+        """Make an error about this target.
+
+        :param details: the other arguments of :class:`SwiftError`, such as ``status``.
+        """
+        return kind(
+            reason,
+            operation=self.operation,
+            container=self.container,
+            name=self.name,
+            **details,
+        )
+
+
 class ObjectNotFoundError(SwiftError):
     """Swift says 404 for this object, and its container exists."""
 
@@ -126,7 +186,7 @@ class ContainerNotFoundError(SwiftError):
 
 
 class AccessDeniedError(SwiftError):
-    """403, or 401 in spite of a token that was issued a moment ago."""
+    """403, or 401 although the token was issued just before."""
 
 
 class RequestRefusedError(SwiftError):
@@ -134,7 +194,7 @@ class RequestRefusedError(SwiftError):
 
 
 class ObjectExistsError(RequestRefusedError):
-    """The object exists already, and the PUT was not to overwrite it."""
+    """The object exists already, and the PUT must not overwrite it."""
 
 
 class ObjectChangedError(RequestRefusedError):
@@ -150,11 +210,11 @@ class InsufficientStorageError(SwiftError):
 
 
 class UntrustedServerError(SwiftError):
-    """No TLS connection: the certificate is not trusted, or the port speaks no TLS."""
+    """TLS failed: the certificate is not trusted, or the port does not speak TLS."""
 
 
 class TemporaryError(SwiftError):
-    """Another try may help; raised once the tries that were allowed are used up."""
+    """A retry may help. Raised once the allowed retries are used up."""
 
     temporary = True
 
@@ -168,8 +228,8 @@ class ConnectionFailedError(TemporaryError):
 
 
 class TimedOutError(TemporaryError):
-    """A time limit passed: connecting, waiting for headers, silence in a body,
-    or the whole operation. The reason says which.
+    """A time limit passed: on connecting, on the headers, on silence in a body, or on
+    the whole operation. The reason says which.
     """
 
 

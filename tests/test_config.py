@@ -1,10 +1,10 @@
-"""What the options' checks say about values that cannot be."""
+"""The checks of options, and the helpers that other readers of configuration use."""
 
 from __future__ import annotations
 
 import pytest
 
-from swift_provider.config import parse_settings
+from swift_provider.config import mapping, nearest, parse_settings
 from swift_provider.errors import ConfigError
 
 
@@ -21,7 +21,7 @@ from swift_provider.errors import ConfigError
     ],
 )
 def test_a_bad_value_is_shown(option: str, value: object) -> None:
-    """A number, a size or a switch that cannot be is quoted, next to what can be."""
+    """The message quotes a wrong number, size or switch, and says what is right."""
     with pytest.raises(ConfigError, match=rf"^config\.{option} must be .*, not {value!r}$"):
         parse_settings({"container": "c", option: value})
 
@@ -37,7 +37,35 @@ def test_a_bad_value_is_shown(option: str, value: object) -> None:
     ],
 )
 def test_what_may_be_a_secret_is_not_shown(option: str, value: object) -> None:
-    """A value that may hold a secret is not quoted."""
+    """The message does not quote a value that may hold a secret."""
     with pytest.raises(ConfigError, match=rf"^config\.{option} must ") as caught:
         parse_settings({"container": "c", option: value})
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "cutoff", "expected"),
+    [
+        ("containr", 0.6, "container"),
+        ("contain", 0.95, None),
+        ("xyz", 0.6, None),
+        ("", 0.6, None),
+    ],
+)
+def test_nearest(word: str, cutoff: float, expected: str | None) -> None:
+    """A misspelt word leads to the most similar one, if any is similar enough."""
+    assert nearest(word, iter(["container", "cloud"]), cutoff) == expected
+
+
+@pytest.mark.parametrize(("value", "expected"), [(None, {}), ({}, {}), ({"a": 1}, {"a": 1})])
+def test_mapping(value: object, expected: dict[str, int]) -> None:
+    """An empty section is an empty mapping."""
+    assert mapping(value, "database") == expected
+
+
+@pytest.mark.parametrize(("value", "kind"), [("hunter2", "str"), (["hunter2"], "list"), (0, "int")])
+def test_not_a_mapping(value: object, kind: str) -> None:
+    """The message has the section and the type, but not the value."""
+    with pytest.raises(ConfigError) as caught:
+        mapping(value, "database in x.yaml")
+    assert str(caught.value) == f"database in x.yaml must hold 'key: value' lines, not a {kind}"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import process
-from tests.soak.judge import judge_files
+from tests.soak.judge import held, judge_files
 from tests.soak.record import Record, Stored
 
 
@@ -69,8 +69,32 @@ def test_a_file_that_does_not_come_back_is_a_failure(
     assert [text.startswith(f"{word}: mxc://x/y") for text in record.wrong] == [True] * (1 - right)
 
 
+class Told:
+    """A homeserver with these metrics, and a proxy without connections."""
+
+    connections_open = 0
+
+    def __init__(self, **metrics: float) -> None:
+        self.proxy = self
+        self._metrics = metrics
+
+    def metrics(self) -> dict[str, float]:
+        return self._metrics
+
+
+def test_a_metric_that_is_missing_is_not_0() -> None:
+    """What Synapse holds cannot be judged without the gauges."""
+    process_ = {"process_open_fds": 9.0, "process_resident_memory_bytes": 1e8}
+    gauges = {"synapse_swift_exchanges_in_flight": 2.0, "synapse_swift_exchanges_waiting": 1.0}
+    assert held(Told(**process_, **gauges)).slots == 3  # type: ignore[arg-type]
+    for gauge in gauges:
+        others = {name: value for name, value in gauges.items() if name != gauge}
+        with pytest.raises(KeyError, match=gauge):
+            held(Told(**process_, **others))  # type: ignore[arg-type]
+
+
 def test_newer_media_are_chosen_more_often() -> None:
-    """A file is asked for while its upload to Swift may still be under way."""
+    """A file is asked for while its upload to Swift may still be in flight."""
     record = Record()
     for number in range(100):
         record.store(Stored(str(number), 1, ""))

@@ -1,20 +1,26 @@
-"""An asynchronous Swift client for Twisted programs; knows nothing of Synapse."""
+"""An asynchronous Swift client for Twisted programs; knows nothing of Synapse.
+
+:class:`Store` is what the rest of the package uses: one place in Swift, and what can be
+done with the objects there.
+"""
 
 from swift_provider.client.answers import ListedObject, ObjectInfo
 from swift_provider.client.client import SwiftClient
 from swift_provider.client.downloads import Download
-from swift_provider.client.file_source import FileSource, Fingerprint, fingerprint_of
+from swift_provider.client.file_source import FileSource
 from swift_provider.client.observer import Observer
 from swift_provider.client.retry import Patience
+from swift_provider.client.store import Store
+from swift_provider.client.threads import Threads
 
 __all__ = [
     "Download",
     "FileSource",
-    "Fingerprint",
     "ListedObject",
     "ObjectInfo",
     "Observer",
     "Patience",
+    "Store",
     "SwiftClient",
-    "fingerprint_of",
+    "Threads",
 ]

@@ -1,20 +1,18 @@
-"""Reading Swift's answers: statuses into errors, headers into facts.
+"""Reads Swift's responses: turns statuses into errors and headers into facts.
 
-Written for OpenStack Swift and for Ceph RGW's Swift API, which differ in
-quotes around ETags, in bodies of errors and in which headers they send.
-See the "Object Storage API" of OpenStack, section "Objects".
+Made for OpenStack Swift and for Ceph RGW's Swift API. They differ in quotes around
+ETags, in the bodies of errors, and in the headers that they send. See the "Object
+Storage API" of OpenStack, section "Objects".
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from time import time
 
 from twisted.web.http_headers import Headers
 
-from swift_provider.client.http.exchange import Target
+from swift_provider.client.retry import retry_after_seconds
 from swift_provider.errors import (
     AccessDeniedError,
     DamagedError,
@@ -25,9 +23,10 @@ from swift_provider.errors import (
     RequestRefusedError,
     ServerBusyError,
     SwiftError,
+    Target,
 )
 
-#: How much of an error's body is read, and how much of that is shown.
+#: How much of an error's body is read, and how much of it an error message shows.
 ERROR_BODY_BYTES = 4096
 _SHOWN_CHARACTERS = 160
 
@@ -40,16 +39,17 @@ ATTEMPT_HEADER = b"X-Object-Meta-Upload-Attempt"
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
-#: 498 is what Swift's ratelimit middleware answers when it will not wait any
-#: longer; 499 is its "client disconnect", here a sign of broken framing.
-_BUSY = frozenset({408, 429, 498, 499})
+#: Statuses of a busy server. 498 comes from Swift's ratelimit middleware once a request
+#: would have to wait too long. 499 is Swift's "client disconnect": here it means that the
+#: framing broke.
+BUSY_STATUSES = frozenset({408, 429, 498, 499})
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What Swift's headers tell about an object.
+    """What Swift's headers say about an object.
 
-    :ivar size: bytes; ``None`` if Swift does not tell (a very long dynamic large object).
+    :ivar size: bytes; ``None`` if Swift does not say (a very long dynamic large object).
     :ivar etag: without quotes, in lower case; ``""`` if there is none. The MD5 of the
         content only if :attr:`is_plain`.
     :ivar segment_size: bytes of each segment but the last, where this client uploaded it.
@@ -83,6 +83,10 @@ class ListedObject:
     size: int
     etag: str
     last_modified: str
+
+    def without_prefix(self, length: int) -> ListedObject:
+        """The same row, its name without the first ``length`` characters."""
+        return ListedObject(self.name[length:], self.size, self.etag, self.last_modified)
 
 
 def header(headers: Headers, name: bytes) -> str:
@@ -125,19 +129,13 @@ def transaction_id(headers: Headers) -> str | None:
 
 
 def retry_after(headers: Headers) -> float | None:
-    """Seconds to wait, from ``Retry-After`` (RFC 9110 section 10.2.3); ``None`` if absent."""
-    value = header(headers, b"Retry-After").strip()
-    if value.isdecimal():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-    except (TypeError, ValueError):
-        return None
+    """Seconds to wait, from ``Retry-After``; ``None`` if it is absent or unreadable."""
+    return retry_after_seconds(header(headers, b"Retry-After"))
 
 
 def missing_container(body: bytes) -> bool | None:
-    """What a 404's body says is missing: ``True`` the container, ``False`` the
-    object, ``None`` if it does not say. Ceph RGW says, Swift does not.
+    """What is missing, by the body of a 404: ``True`` for the container, ``False`` for
+    the object, ``None`` if it does not say. Ceph RGW says it, Swift does not.
     """
     if b"NoSuchBucket" in body:
         return True
@@ -147,7 +145,7 @@ def missing_container(body: bytes) -> bool | None:
 
 
 def error_for(target: Target, status: int, headers: Headers, body: bytes) -> SwiftError:
-    """The error that a status other than 2xx and 404 stands for."""
+    """The error for a status other than 2xx and 404."""
     wait = retry_after(headers)
     kind, reason = _meaning(target.operation, status, wait, body)
     return target.error(
@@ -162,7 +160,7 @@ def error_for(target: Target, status: int, headers: Headers, body: bytes) -> Swi
 def _meaning(
     method: str, status: int, wait: float | None, body: bytes
 ) -> tuple[type[SwiftError], str]:
-    if status in _BUSY or (status == 413 and wait is not None):
+    if status in BUSY_STATUSES or (status == 413 and wait is not None):
         asks = "" if wait is None else f", and asks to wait {wait:g} seconds"
         return ServerBusyError, f"Swift is busy or limits the rate{asks}"
     if status == 507:
@@ -170,11 +168,11 @@ def _meaning(
             "Swift has no space left: remove something, or ask the cloud's operator"
         )
     if status >= 500:
-        return ServerBusyError, "Swift has a problem of its own"
+        return ServerBusyError, "Swift failed on its side"
     if status == 401:
         return AccessDeniedError, (
-            "Swift refuses a token that was issued for it just now: look at the roles of this "
-            "user in this project, and at the gateway's own link to Keystone"
+            "Swift refuses a token that Keystone has just issued: check the roles of this user in "
+            "this project, and whether Swift itself can reach Keystone"
         )
     if status == 403:
         return AccessDeniedError, (
@@ -182,7 +180,7 @@ def _meaning(
         )
     if status == 407:
         return RequestRefusedError, (
-            "the HTTP proxy wants a user and a password: put them into the http_proxy variable"
+            "the HTTP proxy wants a user and a password: put them into the variable http_proxy"
         )
     if status == 412:
         if method == "PUT":

@@ -1,9 +1,9 @@
-"""Whether bytes are the ones that an object's ETag stands for.
+"""Compares bytes with an object's ETag.
 
-A plain object's ETag is the MD5 of its content. A static large object's is the
-MD5 of its segments' MD5s, written one after the other in hex (Swift's "Static
-Large Objects"), which can be computed again where the segments' sizes are
-known. A dynamic large object's ETag says nothing that can be relied on.
+A plain object's ETag is the MD5 of its content. A static large object's ETag is the MD5
+of its segments' MD5s, joined in hex (Swift's "Static Large Objects"). It can be computed
+where the segments' sizes are known. A dynamic large object's ETag depends on a listing
+and proves nothing.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ READ_BYTES = 1024 * 1024
 
 
 class Checksum(Protocol):
-    """Fed with all the bytes in order, says whether they are the right ones."""
+    """Is given all the bytes in order, and says whether they are the right ones."""
 
     def update(self, data: bytes) -> None:
         """The next bytes."""
 
     def right(self) -> bool:
-        """Whether all the bytes are the right ones; asked once, at the end."""
+        """Whether the bytes given are the right ones. Call once, at the end."""
 
 
 class PlainChecksum:
@@ -67,44 +67,27 @@ class SegmentsChecksum:
         self._left -= len(view)
 
     def right(self) -> bool:
-        """Whether every segment is complete and the sum is the ETag."""
+        """Whether every segment is complete and the result is the ETag."""
         return self._left == 0 and self._all.hexdigest() == self._etag
 
 
-class LengthOnly:
-    """Nothing to compare with but the length, which others count."""
-
-    def update(self, data: bytes) -> None:
-        """Nothing to add up."""
-
-    def right(self) -> bool:
-        """There is no sum that could be wrong."""
-        return True
-
-
 def segment_sizes(size: int, segment_size: int) -> Iterator[int]:
-    """The sizes of the segments of a file which this client cut up."""
+    """The sizes of the segments into which this client cuts a file."""
     for offset in range(0, size, segment_size):
         yield min(segment_size, size - offset)
 
 
-def checksum_for(info: ObjectInfo, sizes: Iterable[int] | None = None) -> Checksum:
+def checksum_for(info: ObjectInfo) -> Checksum | None:
     """What proves the content of an object.
 
-    :param sizes: of its segments, where they were read from the manifest.
+    :returns: ``None`` if the object's headers offer no proof: for a dynamic large
+        object, and for a static one whose segments' sizes only its manifest tells.
     """
     if info.is_plain:
         return PlainChecksum(info.etag)
-    if info.static_large and sizes is not None:
-        return SegmentsChecksum(info.etag, sizes)
     if info.static_large and info.segment_size and info.size is not None:
         return SegmentsChecksum(info.etag, segment_sizes(info.size, info.segment_size))
-    return LengthOnly()
-
-
-def provable(checksum: Checksum) -> bool:
-    """Whether this checksum can tell right bytes from wrong ones."""
-    return not isinstance(checksum, LengthOnly)
+    return None
 
 
 def file_matches(source: FileSource, checksum: Checksum) -> bool:

@@ -1,64 +1,72 @@
-"""A body on its way from Swift to a consumer.
+"""The GET of an object, from the request to the last proven byte.
 
-Twisted's push producer, with true back-pressure: a consumer that pauses stops
-the reading from the connection. What the consumer gets is counted and hashed;
-a body that breaks or falls silent goes on with another request from where it
-stopped, for as long as each request gets further.
+:func:`begin_download` asks for the object. A small one is fetched whole and checked
+before anything is delivered. A larger one is delivered as it comes: a Twisted push
+producer with back-pressure, so that a consumer that pauses stops the reading from the
+connection. What the consumer gets is counted and hashed. A body that breaks or falls
+silent is resumed by another request from where it stopped, as long as each request gets
+further.
 
 ======== ==================================================================
 state    meaning, and what leads out of it
 ======== ==================================================================
-OPEN     headers are in, nobody has asked for the body: *deliver* → FLOWING,
+OPEN     the headers are in, the body was not asked for: *deliver* → FLOWING,
          a few seconds → PARKED
 FLOWING  bytes go to the consumer: *pause* → PAUSED, the end → DONE,
          a break → REOPENING
 PAUSED   connection and slot are held, nothing is read: *resume* → FLOWING in
          its turn, a few seconds → PARKED, a break → PARKED
-PARKED   connection and slot were given back: *deliver*, *resume* → REOPENING
-REOPENING a request for the rest is under way: its answer → FLOWING or PAUSED
+PARKED   connection and slot are released: *deliver*, *resume* → REOPENING
+REOPENING a request for the rest is in flight: its response → FLOWING or PAUSED
 DONE     every byte was delivered and was right
 FAILED   it cannot be completed
-STOPPED  the consumer went away, or nobody wanted the body
+STOPPED  the consumer went away, or the download was abandoned
 ======== ==================================================================
 
-The last three are final; entering one gives back all that is held, once.
+The last three are final. Entering one releases everything that is held, once.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from swift_provider.client.answers import ObjectInfo
-from swift_provider.client.checksum import Checksum
-from swift_provider.client.http.exchange import Exchange, Target
-from swift_provider.client.http.watchdog import Watchdog
-from swift_provider.client.observer import Observer
+from swift_provider.client.answers import ObjectInfo, header, normal_etag, object_info
+from swift_provider.client.checksum import Checksum, checksum_for
+from swift_provider.client.download_turns import Turns
+from swift_provider.client.http.exchange import Exchange
+from swift_provider.client.http.time_limit import TimeLimit
+from swift_provider.client.large_objects import LargeObjects
+from swift_provider.client.request import Request
+from swift_provider.client.requester import Requester
 from swift_provider.client.retry import Tries
-from swift_provider.client.turns import Turns
 from swift_provider.errors import (
     ConsumerStoppedError,
     DamagedError,
+    ObjectChangedError,
+    RequestRefusedError,
     SwiftError,
     SwiftProviderError,
+    Target,
 )
 
-#: A consumer that stays paused for so long gives its connection and slot back.
+#: A body up to this size is fetched whole and checked before anything is delivered.
+WHOLE_BYTES = 64 * 1024
+
+#: After a pause of this length the download releases its connection and slot.
 PARK_SECONDS = 5.0
 
 
 class Download(ABC):
-    """What :meth:`~swift_provider.client.SwiftClient.get_object` returns.
+    """An object on its way to a consumer.
 
-    Call :meth:`deliver` or :meth:`abandon`; the latter also after the former,
-    to no effect if the download is over.
+    Call :meth:`deliver` or :meth:`abandon`. :meth:`abandon` may also be called after
+    :meth:`deliver`, and does nothing if the download is over.
 
     :ivar info: the object's facts; ``info.size`` is the length of the body.
     """
@@ -78,12 +86,65 @@ class Download(ABC):
 
     @abstractmethod
     def abandon(self) -> None:
-        """Nobody wants the body (any more): give everything back. May be called twice."""
+        """Release everything; the body is not wanted (any more). May be called twice."""
+
+
+async def begin_download(
+    requester: Requester,
+    turns: Turns,
+    large_objects: LargeObjects,
+    container: str,
+    name: str,
+) -> Download:
+    """Ask for an object.
+
+    :returns: once the headers are in (for a small object, once all of it is), with a
+        download that must be delivered or abandoned.
+    :raises ObjectNotFoundError: if Swift says 404 for the object, and for nothing else.
+    :raises SwiftProviderError: if it failed for good.
+    """
+    tries = requester.new_tries()
+    request = Request("GET", container, name)
+
+    async def open_or_read(exchange: Exchange) -> WholeDownload | tuple[ObjectInfo, Exchange]:
+        info = object_info(name, exchange.headers, exchange.length)
+        if not info.is_plain or info.size is None or info.size > WHOLE_BYTES:
+            exchange.keep()
+            return info, exchange
+        content = await exchange.read(WHOLE_BYTES)
+        requester.observer.received(len(content))
+        _check_content(exchange, info, content)
+        return WholeDownload(info, content)
+
+    begun = await requester.perform(request, open_or_read, tries=tries)
+    if isinstance(begun, WholeDownload):
+        return begun
+    info, exchange = begun
+    rest = Rest(requester, container, info)
+    checksum = checksum_for(info)
+    if checksum is None and info.static_large:
+        # Another program uploaded it, so the manifest has to be read first. Release the
+        # slot for that: a coroutine that waits for a second slot may wait for ever.
+        exchange.close()
+        checksum = await large_objects.checksum(container, info)
+        exchange, _ = await rest.request(0, tries)
+    return StreamedDownload(info, exchange, checksum, rest, tries, turns, requester)
+
+
+def _check_content(exchange: Exchange, info: ObjectInfo, content: bytes) -> None:
+    """:raises DamagedError: if these bytes are not the object's."""
+    checksum = checksum_for(info)
+    assert checksum is not None
+    checksum.update(content)
+    if len(content) != info.size or not checksum.right():
+        raise exchange.target.error(
+            DamagedError, f"the {len(content)} bytes that came do not have the object's MD5"
+        )
 
 
 @implementer(IPushProducer)
 class WholeDownload(Download):
-    """A small body, which is here already, and right."""
+    """A small body, which was read and checked already."""
 
     def __init__(self, info: ObjectInfo, content: bytes) -> None:
         self.info = info
@@ -92,7 +153,6 @@ class WholeDownload(Download):
         self._stopped = False
 
     def deliver(self, consumer: IConsumer) -> Deferred[None]:
-        """See :class:`Download`."""
         done: Deferred[None] = Deferred()
         if self._abandoned:
             done.errback(ConsumerStoppedError("the download was abandoned"))
@@ -114,23 +174,22 @@ class WholeDownload(Download):
         return done
 
     def abandon(self) -> None:
-        """See :class:`Download`."""
         self._abandoned = True
         self._content = b""
 
     def pauseProducing(self) -> None:
-        """The one write is made at once, or was made."""
+        """The only write is made at once: there is nothing to pause."""
 
     def resumeProducing(self) -> None:
         """Nothing is left to produce."""
 
     def stopProducing(self) -> None:
-        """The consumer is gone."""
+        """The consumer wants nothing (more)."""
         self._stopped = True
 
 
 class State(Enum):
-    """See the module's description."""
+    """The module's docstring has the meaning of each."""
 
     OPEN = "open"
     FLOWING = "flowing"
@@ -147,59 +206,121 @@ class State(Enum):
         return self in (State.DONE, State.FAILED, State.STOPPED)
 
 
-#: Asks for the body from an offset on: given the offset and the tries left.
-#: The exchange that it returns may begin earlier, at the second value.
-Reopen = Callable[[int, Tries], Awaitable["tuple[Exchange, int]"]]
+class Rest:
+    """Requests the rest of a download that broke off or was parked."""
+
+    def __init__(self, requester: Requester, container: str, info: ObjectInfo) -> None:
+        self._requester = requester
+        self._container = container
+        self._info = info
+        self._match = True
+
+    @property
+    def target(self) -> Target:
+        """What the download is about, for its errors."""
+        return Target("GET", self._container, self._info.name)
+
+    async def request(self, offset: int, tries: Tries) -> tuple[Exchange, int]:
+        """Ask for the body from ``offset`` on.
+
+        :param tries: how many attempts are left.
+        :returns: the exchange, its body untouched, which the caller closes; and the
+            offset at which that body begins, which may be lower.
+        :raises ObjectChangedError: if it is not the same object any more.
+        :raises SwiftProviderError: if it failed for good.
+        """
+        try:
+            return await self._request(offset, tries)
+        except ObjectChangedError:
+            # Ceph RGW compares a large object's ETag with that of an empty manifest, so
+            # that If-Match never matches. Other servers may want quotes around the ETag,
+            # which Ceph RGW refuses. So compare here instead of on the server.
+            if not self._match:
+                raise
+            now = await self._requester.head(self._container, self._info.name)
+            if (now.etag, now.size) != (self._info.etag, self._info.size):
+                raise
+            self._match = False
+            return await self._request(offset, tries)
+
+    async def _request(self, offset: int, tries: Tries) -> tuple[Exchange, int]:
+        headers = {}
+        if offset:
+            headers[b"Range"] = b"bytes=%d-" % offset
+        if self._match and self._info.etag:
+            headers[b"If-Match"] = self._info.etag.encode("latin-1")
+        request = Request("GET", self._container, self._info.name, headers=headers)
+        if offset and not self._info.etag:
+            raise request.target.error(
+                RequestRefusedError, "without an ETag the rest may be that of another object"
+            )
+
+        async def check(exchange: Exchange) -> tuple[Exchange, int]:
+            if normal_etag(header(exchange.headers, b"ETag")) != self._info.etag:
+                raise request.target.error(
+                    ObjectChangedError, "the object was replaced meanwhile", status=exchange.status
+                )
+            begins = _range_begins(request, exchange, offset) if exchange.status == 206 else 0
+            exchange.keep()
+            return exchange, begins
+
+        return await self._requester.perform(request, check, tries=tries)
+
+
+def _range_begins(request: Request, exchange: Exchange, offset: int) -> int:
+    """Where a 206 begins, from ``Content-Range: bytes N-M/SIZE`` (RFC 9110 section 14.4)."""
+    shown = header(exchange.headers, b"Content-Range")
+    begins = shown.removeprefix("bytes ").partition("-")[0]
+    if not begins.isdigit() or int(begins) > offset:
+        raise request.target.error(
+            RequestRefusedError, f"asked for the bytes from {offset} on, Swift sends {shown[:60]!r}"
+        )
+    return int(begins)
 
 
 @implementer(IPushProducer)
 class StreamedDownload(Download):
     """A body that comes through a connection.
 
-    :param exchange: answered, its body untouched; belongs to the download.
-    :param checksum: what the whole body is checked with.
-    :param reopen: requests the rest.
-    :param tries: how often to go on without getting further.
-    :param turns: shared by all downloads on this reactor; each goes on in its own.
-    :param clock: the reactor, or a clock in its place.
+    :param exchange: answered, its body untouched; the download closes it.
+    :param checksum: checks the whole body; ``None`` if only its length can be checked.
+    :param rest: requests the rest of the body.
+    :param tries: how often to resume without getting further.
+    :param turns: shared by all downloads on this reactor.
     """
 
     def __init__(
         self,
         info: ObjectInfo,
-        target: Target,
         exchange: Exchange,
-        checksum: Checksum,
-        reopen: Reopen,
+        checksum: Checksum | None,
+        rest: Rest,
         tries: Tries,
         turns: Turns,
-        clock: Any,
-        observer: Observer,
+        requester: Requester,
     ) -> None:
         self.info = info
         self.state = State.OPEN
-        self._target = target
         self._exchange: Exchange | None = exchange
         self._checksum = checksum
-        self._reopen = reopen
+        self._rest = rest
         self._tries = tries
         self._turns = turns
-        self._clock = clock
-        self._observer = observer
+        self._requester = requester
+        self._observer = requester.observer
         self._consumer: IConsumer | None = None
         self._done: Deferred[None] | None = None
         self._position = 0
-        self._broken_at = -1  # that the headers came is progress, too
+        self._broken_at = -1  # lower than 0, because headers alone are progress, too
         self._skip = 0
         self._wanted = False
         self._reopening: Deferred[None] | None = None
-        self._sleep = Watchdog(clock, self._park)
-        self._sleep.watch(PARK_SECONDS, "nothing was wanted")
+        self._park_timer = TimeLimit(requester.clock, self._park)
+        self._park_timer.watch(PARK_SECONDS, "nothing was wanted")
 
     # What the consumer does
 
     def deliver(self, consumer: IConsumer) -> Deferred[None]:
-        """See :class:`Download`."""
         assert self._consumer is None, "a download is delivered once"
         done: Deferred[None] = Deferred(lambda _: self.abandon())
         self._done = done
@@ -220,13 +341,13 @@ class StreamedDownload(Download):
         return done
 
     def pauseProducing(self) -> None:
-        """The consumer has enough for now."""
+        """The consumer wants nothing for now."""
         self._wanted = False
         if self.state is State.FLOWING:
             self._enter(State.PAUSED)
             assert self._exchange is not None
             self._exchange.pause()
-            self._sleep.watch(PARK_SECONDS, "nothing was wanted")
+            self._park_timer.watch(PARK_SECONDS, "nothing was wanted")
 
     def resumeProducing(self) -> None:
         """The consumer wants more."""
@@ -239,7 +360,6 @@ class StreamedDownload(Download):
         self._finish(State.STOPPED, Failure(stopped))
 
     def abandon(self) -> None:
-        """See :class:`Download`."""
         abandoned = ConsumerStoppedError("the download was abandoned")
         self._finish(State.STOPPED, Failure(abandoned))
 
@@ -259,28 +379,28 @@ class StreamedDownload(Download):
             self._begin_reopening(None)
 
     def _go_on(self) -> None:
-        """The turn has come; meanwhile the consumer may have changed its mind."""
+        """Resume, if the consumer still wants more when its turn comes."""
         if not self._wanted:
             return
         if self.state is State.PAUSED:
             self._enter(State.FLOWING)
             assert self._exchange is not None
             self._exchange.resume()
-        elif self.state is State.PARKED:  # while it waited for its turn
+        elif self.state is State.PARKED:  # it was parked while it waited for its turn
             self._flow()
 
     def _park(self, _why: str) -> None:
-        """The consumer sleeps: let others have the connection and the slot."""
+        """The consumer stays paused: release connection and slot to others."""
         self._enter(State.PARKED)
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.close()
 
     def _broke(self, error: SwiftError) -> None:
-        self._let_go()
+        self._release()
         if self._position > self._broken_at:
             self._broken_at = self._position
             self._tries.refill()
@@ -296,12 +416,8 @@ class StreamedDownload(Download):
 
     async def _request_the_rest(self, error: SwiftError | None) -> None:
         if error is not None:
-            delay = self._tries.delay_after(error)
-            if delay is None:
-                raise error
-            self._observer.retried(error)
-            await self._pause_for(delay)
-        exchange, begins = await self._reopen(self._position, self._tries)
+            await self._requester.wait_to_retry(error, self._tries)
+        exchange, begins = await self._rest.request(self._position, self._tries)
         self._reopening = None
         self._observer.resumed()
         self._skip = self._position - begins
@@ -310,11 +426,6 @@ class StreamedDownload(Download):
         exchange.stream(self)
         if not self._wanted:
             self.pauseProducing()
-
-    async def _pause_for(self, seconds: float) -> None:
-        waiting: Deferred[None] = Deferred(lambda _: call.cancel())
-        call = self._clock.callLater(seconds, waiting.callback, None)
-        await waiting
 
     def _not_reopened(self, failure: Failure) -> None:
         self._reopening = None
@@ -328,7 +439,6 @@ class StreamedDownload(Download):
     # What comes through the connection
 
     def chunk_received(self, data: bytes) -> None:
-        """A piece of the body."""
         if self.state.final:
             return
         self._observer.received(len(data))
@@ -338,7 +448,8 @@ class StreamedDownload(Download):
         if not data:
             return
         self._position += len(data)
-        self._checksum.update(data)
+        if self._checksum is not None:
+            self._checksum.update(data)
         assert self._consumer is not None
         try:
             self._consumer.write(data)
@@ -346,12 +457,11 @@ class StreamedDownload(Download):
             self._finish(State.FAILED, Failure())
 
     def body_ended(self, error: SwiftError | None) -> None:
-        """The connection has no more to give."""
         if self.state.final:
             return
         size = self.info.size
         if error is None and size is not None and self._position < size:
-            error = self._target.error(
+            error = self._rest.target.error(
                 DamagedError, f"the body ended after {self._position} of {size} bytes"
             )
         if error is not None and (size is None or self._position < size):
@@ -360,11 +470,12 @@ class StreamedDownload(Download):
             self._finish_checked()
 
     def _finish_checked(self) -> None:
-        """Nothing is missing: is it right?"""
-        if self.info.size in (None, self._position) and self._checksum.right():
+        """Nothing is missing. Compare the checksum."""
+        right = self._checksum is None or self._checksum.right()
+        if right and self.info.size in (None, self._position):
             self._finish(State.DONE, None)
             return
-        wrong = self._target.error(
+        wrong = self._rest.target.error(
             DamagedError, f"the {self._position} bytes that came are not the object's"
         )
         self._finish(State.FAILED, Failure(wrong))
@@ -372,17 +483,14 @@ class StreamedDownload(Download):
     # States
 
     def _enter(self, state: State) -> None:
-        if state is State.PARKED or state.final:
-            self._sleep.stop()
-        else:
-            self._sleep.rest()
+        self._park_timer.rest()
         self.state = state
 
     def _finish(self, state: State, failure: Failure | None) -> None:
         if self.state.final:
             return
         self._enter(state)
-        self._let_go()
+        self._release()
         reopening, self._reopening = self._reopening, None
         if reopening is not None:
             reopening.cancel()

@@ -1,8 +1,7 @@
-"""A local file that is going to be uploaded.
+"""A local file to upload.
 
-Reads by position (``pread``), so that any number of attempts and segments can
-read the same open file, each from its own place, and a file that was unlinked
-meanwhile can still be read to its end.
+Reads by position (``pread``), so that several attempts and segments can read the same
+open file at once, and a file that was unlinked meanwhile can still be read to its end.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from typing import NamedTuple
 from swift_provider.errors import FileChangedError
 
 
-class Fingerprint(NamedTuple):
-    """What tells that a file is still the one that was opened, unchanged."""
+class _Fingerprint(NamedTuple):
+    """Changes when a file is written to or replaced."""
 
     size: int
     mtime_ns: int
@@ -25,15 +24,14 @@ class Fingerprint(NamedTuple):
     device: int
 
 
-def fingerprint_of(status: os.stat_result) -> Fingerprint:
-    """The fingerprint in a ``stat`` result."""
-    return Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev)
+def _fingerprint_of(status: os.stat_result) -> _Fingerprint:
+    return _Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev)
 
 
 class FileSource:
     """An open regular file. Close it when the upload is over.
 
-    :param descriptor: an open file descriptor; this object owns it from now on.
+    :param descriptor: an open file descriptor; this object closes it.
     :param path: its name, for messages only.
     :raises OSError: ``EINVAL`` if it is not a regular file. The descriptor is closed then.
     """
@@ -48,7 +46,7 @@ class FileSource:
         except BaseException:
             self.close()
             raise
-        self.fingerprint = fingerprint_of(status)
+        self._fingerprint = _fingerprint_of(status)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> FileSource:
@@ -63,7 +61,7 @@ class FileSource:
     @property
     def size(self) -> int:
         """Bytes, as when it was opened."""
-        return self.fingerprint.size
+        return self._fingerprint.size
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes.
@@ -84,12 +82,20 @@ class FileSource:
 
     def check_unchanged(self) -> None:
         """:raises FileChangedError: if the file was written to since it was opened."""
-        now = fingerprint_of(os.fstat(self._descriptor))
-        if now != self.fingerprint:
+        now = _fingerprint_of(os.fstat(self._descriptor))
+        if now != self._fingerprint:
             raise FileChangedError(
                 f"{self.path} changed while it was read: "
                 f"{self.size} bytes before, {now.size} bytes now"
             )
+
+    def is_still(self, path: str | os.PathLike[str]) -> bool:
+        """Whether ``path`` names this very file, unchanged since it was opened.
+
+        :raises OSError: if there is no such path.
+        """
+        status = os.lstat(path)
+        return stat.S_ISREG(status.st_mode) and _fingerprint_of(status) == self._fingerprint
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -1,20 +1,18 @@
-"""Static large objects: files cut into segments and joined by a manifest.
+"""Static large objects: files stored as segments, and a manifest that joins them.
 
-Follows Swift's "Static Large Objects". Segments lie in a container of their
-own, under ``<object name>/<attempt>/``, so that two attempts never share one.
-Each segment's MD5 is checked against Swift's answer to its own PUT, since Ceph
-RGW does not check those in a manifest. Dynamic large objects, whose content is
-whatever a listing happens to show, are read but never written.
+Follows Swift's "Static Large Objects". Segments are in a container of their own, under
+``<object name>/<attempt>/``, so that two attempts never share a segment. Each segment's
+MD5 is compared with Swift's answer to its own PUT, because Ceph RGW does not check the
+ones in a manifest. Dynamic large objects are read but never written: their content
+depends on a listing, which may be stale.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
@@ -22,30 +20,37 @@ from twisted.python.failure import Failure
 
 from swift_provider.client.answers import (
     ATTEMPT_HEADER,
-    SEGMENT_SIZE_HEADER,
     ObjectInfo,
     header,
     object_info,
 )
-from swift_provider.client.bodies import BytesBody, RunInThread
-from swift_provider.client.checksum import segment_sizes
+from swift_provider.client.checksum import (
+    Checksum,
+    SegmentsChecksum,
+    checksum_for,
+)
 from swift_provider.client.file_source import FileSource
-from swift_provider.client.http.exchange import Exchange, Target
-from swift_provider.client.requester import Request, Requester, drained
+from swift_provider.client.http.exchange import Exchange
+from swift_provider.client.manifest import Manifest, Segment, cut
+from swift_provider.client.request import Request
+from swift_provider.client.requester import Requester, drained
 from swift_provider.client.slots import Lane
-from swift_provider.client.uploads import FilePut
+from swift_provider.client.threads import Threads
+from swift_provider.client.upload_bodies import BytesBody
+from swift_provider.client.uploads import FilePart, upload
 from swift_provider.errors import (
     ContainerNotFoundError,
     DamagedError,
     ObjectExistsError,
     ObjectNotFoundError,
     SwiftProviderError,
+    Target,
 )
 
 logger = logging.getLogger(__name__)
 
-#: How many segments of one file are sent at once: enough to fill a line, and
-#: few enough to leave slots to other files.
+#: How many segments of one file are sent at once. Four fill a connection to the cluster
+#: and leave slots to other files.
 SEGMENTS_AT_ONCE = 4
 
 #: A manifest lists at most 1000 segments (Swift's ``max_manifest_segments``), each
@@ -53,80 +58,22 @@ SEGMENTS_AT_ONCE = 4
 _MANIFEST_BYTES = 2 * 1024 * 1024
 
 
-@dataclass
-class _Segment:
-    name: str
-    offset: int
-    size: int
-    etag: str = ""
-
-
-@dataclass
-class _Manifest:
-    """Joins segments, all of which are in Swift.
-
-    :param attempt: marks it as ours, whatever else is stored under this name.
-    """
-
-    container: str
-    name: str
-    attempt: str
-    segment_size: int
-    segments: list[_Segment]
-    if_absent: bool
-
-    @property
-    def size(self) -> int:
-        """Bytes of the whole object."""
-        return sum(segment.size for segment in self.segments)
-
-    @property
-    def etag(self) -> str:
-        """What Swift gives it; see "Static Large Objects", "Retrieving a Large Object"."""
-        etags = "".join(segment.etag for segment in self.segments)
-        return hashlib.md5(etags.encode("ascii"), usedforsecurity=False).hexdigest()
-
-    @property
-    def headers(self) -> dict[bytes, bytes]:
-        """Those of its PUT."""
-        headers = {
-            b"Content-Type": b"application/octet-stream",
-            SEGMENT_SIZE_HEADER: str(self.segment_size).encode("ascii"),
-            ATTEMPT_HEADER: self.attempt.encode("ascii"),
-        }
-        if self.if_absent:
-            headers[b"If-None-Match"] = b"*"
-        return headers
-
-    def content(self, segment_container: str) -> bytes:
-        """The manifest itself."""
-        rows = [
-            {
-                "path": f"/{segment_container}/{segment.name}",
-                "etag": segment.etag,
-                "size_bytes": segment.size,
-            }
-            for segment in self.segments
-        ]
-        return json.dumps(rows).encode("utf-8")
-
-
 class LargeObjects:
-    """Uploads, looks into and takes apart static large objects.
+    """Uploads, checks and deletes static large objects.
 
-    :param segment_container: where segments are put.
-    :param create_container: makes that container when it turns out to be missing.
+    :param segment_container: the container for segments.
+    :param create_container: called with its name if it is missing.
     """
 
     def __init__(
         self,
         requester: Requester,
-        run_in_thread: RunInThread,
+        reading: Threads,
         segment_container: str,
         create_container: Callable[[str], Awaitable[None]],
     ) -> None:
         self._requester = requester
-        self._run_in_thread = run_in_thread
+        self._reading = reading
         self._container = segment_container
         self._create_container = create_container
 
@@ -147,17 +94,17 @@ class LargeObjects:
         :raises FileChangedError: likewise.
         """
         if if_absent:
-            # The manifest comes last: do not send all of the file to be told so then.
+            # The manifest's PUT, which would refuse, comes after all of the file was sent.
             await self._refuse_if_there(container, name)
         attempt = uuid.uuid4().hex
-        segments = list(_cut(source.size, segment_size, f"{name}/{attempt}/"))
+        segments = list(cut(source.size, segment_size, f"{name}/{attempt}/"))
         try:
             await self._upload_segments(source, segments)
             source.check_unchanged()
         except Exception:  # a cancellation is one of them
             await self._remove(segments)
             raise
-        manifest = _Manifest(container, name, attempt, segment_size, segments, if_absent)
+        manifest = Manifest(container, name, attempt, segment_size, segments, if_absent)
         try:
             return await self._put_manifest(manifest)
         except Exception as error:
@@ -170,7 +117,7 @@ class LargeObjects:
             return
         raise Target("PUT", container, name).error(ObjectExistsError, "the object exists already")
 
-    async def _upload_segments(self, source: FileSource, segments: list[_Segment]) -> None:
+    async def _upload_segments(self, source: FileSource, segments: list[Segment]) -> None:
         try:
             await self._upload_segment(source, segments[0])
         except ContainerNotFoundError:
@@ -184,20 +131,12 @@ class LargeObjects:
 
         await _all_of([ensureDeferred(work()) for _ in range(SEGMENTS_AT_ONCE)])
 
-    async def _upload_segment(self, source: FileSource, segment: _Segment) -> None:
-        put = FilePut(
-            self._requester,
-            self._run_in_thread,
-            self._container,
-            segment.name,
-            source,
-            segment.offset,
-            segment.size,
-        )
-        await put.perform()
-        segment.etag = put.md5
+    async def _upload_segment(self, source: FileSource, segment: Segment) -> None:
+        part = FilePart(source, segment.offset, segment.size)
+        info = await upload(self._requester, self._reading, self._container, segment.name, part)
+        segment.etag = info.etag
 
-    async def _put_manifest(self, manifest: _Manifest) -> ObjectInfo:
+    async def _put_manifest(self, manifest: Manifest) -> ObjectInfo:
         content = manifest.content(self._container)
         request = Request(
             "PUT",
@@ -206,8 +145,8 @@ class LargeObjects:
             query="multipart-manifest=put",
             headers=manifest.headers,
             lane=Lane.WRITE,
-            # No ETag of ours: Swift takes it for the joined segments', and Ceph
-            # RGW refuses the right one.
+            # Send no ETag: Swift compares it with the joined segments' one, and Ceph RGW
+            # refuses the right value.
             make_body=lambda: BytesBody(content, declare=False),
         )
 
@@ -222,16 +161,18 @@ class LargeObjects:
 
         return await self._requester.perform(request, handle)
 
-    async def _after_failed_manifest(self, manifest: _Manifest, error: Exception) -> ObjectInfo:
-        """The manifest may have been stored all the same: then its segments must stay.
+    async def _after_failed_manifest(self, manifest: Manifest, error: Exception) -> ObjectInfo:
+        """Find out whether Swift stored the manifest although its PUT failed.
 
-        :returns: the object, if it was.
+        If so, its segments must stay.
+
+        :returns: the object, if it was stored.
         """
         try:
             found = await self._found(manifest)
             if found is not None and found.etag == manifest.etag:
                 return found
-            if found is not None:  # ours, but no large object
+            if found is not None:  # of this attempt, but no large object
                 request = Request("DELETE", manifest.container, manifest.name)
                 await self._requester.perform(request, drained)
         except SwiftProviderError:
@@ -246,8 +187,8 @@ class LargeObjects:
         await self._remove(manifest.segments)
         raise error
 
-    async def _found(self, manifest: _Manifest) -> ObjectInfo | None:
-        """The object, if it is there and was stored by this very attempt."""
+    async def _found(self, manifest: Manifest) -> ObjectInfo | None:
+        """The object, if this attempt stored it."""
 
         async def handle(exchange: Exchange) -> ObjectInfo | None:
             await drained(exchange)
@@ -261,8 +202,8 @@ class LargeObjects:
         except (ObjectNotFoundError, ContainerNotFoundError):
             return None
 
-    async def _remove(self, segments: list[_Segment]) -> None:
-        """Remove the segments of a failed attempt, as far as that can be done."""
+    async def _remove(self, segments: list[Segment]) -> None:
+        """Remove the segments of a failed attempt; log what cannot be removed."""
         for segment in segments:
             request = Request("DELETE", self._container, segment.name, accepts=frozenset({404}))
             try:
@@ -271,25 +212,25 @@ class LargeObjects:
                 logger.warning("Segments of a failed upload are left over: %s", error)
                 return
 
-    async def sizes(self, container: str, name: str) -> list[int] | None:
-        """The segments' sizes in bytes, from the manifest.
+    async def checksum(self, container: str, info: ObjectInfo) -> Checksum | None:
+        """What proves the content of an object; reads the manifest if need be.
 
-        :returns: ``None`` if the cluster does not show manifests (Ceph RGW answers
-            with an empty body), or a segment is a part of an object or itself a static
-            large object, so that its hash is not the MD5 of the bytes.
+        :returns: ``None`` if there is no proof: for a dynamic large object; if the
+            cluster does not show manifests (Ceph RGW answers with an empty body); or if
+            a segment is a part of an object or itself a static large object, so that
+            its hash is not the MD5 of the bytes.
         """
+        checksum = checksum_for(info)
+        if checksum is not None or not info.static_large:
+            return checksum
         # Not with format=raw, which leaves "sub_slo" out.
-        request = Request("GET", container, name, query="multipart-manifest=get")
-
-        async def handle(exchange: Exchange) -> bytes:
-            return await exchange.read(_MANIFEST_BYTES)
-
-        body = await self._requester.perform(request, handle)
+        request = Request("GET", container, info.name, query="multipart-manifest=get")
+        rows = await self._requester.perform(request, _read_manifest)
         try:
-            rows = json.loads(body)
+            rows = json.loads(rows)
             if any(row.keys() & {"range", "data", "sub_slo"} for row in rows):
                 return None
-            return [int(row["bytes"]) for row in rows]
+            return SegmentsChecksum(info.etag, [int(row["bytes"]) for row in rows])
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
@@ -306,22 +247,15 @@ class LargeObjects:
             headers={b"Accept": b"application/json"},
         )
 
-        async def handle(exchange: Exchange) -> bytes:
-            return await exchange.read(_MANIFEST_BYTES)
-
-        body = await self._requester.perform(request, handle)
-        _check_bulk_answer(request, body)
+        _check_bulk_answer(request, await self._requester.perform(request, _read_manifest))
 
 
-def _cut(size: int, segment_size: int, prefix: str) -> Iterator[_Segment]:
-    offset = 0
-    for index, part in enumerate(segment_sizes(size, segment_size)):
-        yield _Segment(f"{prefix}{index:08d}", offset, part)
-        offset += part
+async def _read_manifest(exchange: Exchange) -> bytes:
+    return await exchange.read(_MANIFEST_BYTES)
 
 
 def _check_bulk_answer(request: Request, body: bytes) -> None:
-    """A deletion of several objects is always answered 200; its verdict is inside.
+    """Swift answers 200 to a bulk deletion even if it failed; the result is in the body.
 
     See Swift's "Bulk delete", "Response Status".
     """
@@ -333,7 +267,7 @@ def _check_bulk_answer(request: Request, body: bytes) -> None:
         raise request.target.error(
             DamagedError, "the answer to the deletion cannot be read"
         ) from None
-    # A segment that is gone already is counted as "not found", not as an error.
+    # A segment that is missing counts as "not found", not as an error.
     left = [row for row in errors if not str(row[-1]).startswith("404")]
     if left or not (status.startswith(("200", "404"))):
         raise request.target.error(
@@ -342,7 +276,7 @@ def _check_bulk_answer(request: Request, body: bytes) -> None:
 
 
 async def _all_of(workers: list[Deferred[None]]) -> None:
-    """Wait until all have ended; the first failure cancels the others and is raised."""
+    """Wait until all have ended. The first failure cancels the others, and is raised."""
 
     def cancel_the_others(failure: Failure) -> Failure:
         for worker in workers:

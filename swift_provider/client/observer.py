@@ -1,40 +1,40 @@
-"""What the client tells about its work, for metrics; the base class ignores it all.
+"""What the client reports about its work, for metrics. The base class ignores it.
 
-The client calls these methods on the reactor's thread, in the middle of its
-work: they must be quick and must not raise.
+The client calls these methods on the reactor's thread, in the middle of its work. They
+must be quick and must not raise.
 """
 
 from __future__ import annotations
 
 
 class Observer:
-    """Override what you want to count. Times are in seconds, sizes in bytes."""
+    """Override what is to be counted. Times are in seconds, sizes in bytes."""
 
     def exchange_finished(self, method: str, status: int | None, seconds: float) -> None:
-        """One request was answered, up to its headers.
+        """One attempt at a request ended: its headers came, or it failed.
 
         :param status: HTTP status; ``None`` if no answer came.
         """
 
     def failed(self, error: Exception) -> None:
-        """An operation ends in this error; no further try follows. Not called for an
-        object that Swift does not have, which is an answer.
+        """An operation failed for good. Not called for an object that Swift does not
+        have: that is an answer.
         """
 
     def retried(self, error: Exception) -> None:
-        """A try failed with this error, and another one follows."""
+        """An attempt failed with this error, and a retry follows."""
 
     def resumed(self) -> None:
-        """A download goes on by ``Range`` after a break or a long pause."""
+        """A download was resumed by ``Range`` after a break or a long pause."""
 
     def sent(self, count: int) -> None:
         """Bytes of an object's body were handed to the connection."""
 
     def received(self, count: int) -> None:
-        """Bytes of an object's body came in."""
+        """Bytes of an object's body were received."""
 
     def slots_changed(self, in_flight: int, waiting: int) -> None:
-        """The number of exchanges under way, and of those that wait for a slot."""
+        """How many exchanges are in flight, and how many wait for a slot."""
 
     def signed_in(self, error: Exception | None) -> None:
-        """A token was asked for; ``None`` if it was issued."""
+        """A sign-in ended: ``None`` if a token was issued, else the error."""

@@ -1,18 +1,16 @@
-"""Every request to Swift goes through here: slot, token, connection, another try.
+"""Sends every request to Swift: slot, token, connection, retry.
 
-One :meth:`Requester.perform` is one operation on one URL. Each try takes a slot
-and the current token, has a fresh body and gives the slot back before it
-waits for the next. What it does not know is what the answers mean to the
-operation: that is the ``handle`` it is given.
+One :meth:`Requester.perform` is one operation on one URL. Each attempt takes a slot and
+the current token, has a fresh body, and releases the slot before the wait for the next
+attempt. What a successful response means is for the caller to say: its ``handle`` reads
+the response.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
@@ -26,11 +24,11 @@ from swift_provider.client.answers import (
     object_info,
     transaction_id,
 )
-from swift_provider.client.bodies import Body
-from swift_provider.client.http.exchange import Exchange, Target
+from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.http.transport import Transport
 from swift_provider.client.identity.token import Authenticator, Authorization
 from swift_provider.client.observer import Observer
+from swift_provider.client.request import Request
 from swift_provider.client.retry import Patience, Tries
 from swift_provider.client.slots import Lane, Slots
 from swift_provider.errors import (
@@ -49,51 +47,13 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-#: For so long a container that was seen is taken to exist, and a 404 inside it
-#: to be the object's.
+#: How long a successful response counts as proof that the container exists, so that a
+#: 404 is about the object.
 CONTAINER_SEEN_SECONDS = 30.0
 
-#: The second 401 with a token just issued is final. With a token that others had
-#: replaced meanwhile it says nothing; but even so there is an end.
+#: The second 401 with the current token is final. A 401 for a token that has since been
+#: replaced does not count; this cap ends the loop anyway.
 _MOST_401 = 4
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request, to be sent as often as needed.
-
-    :param container: ``None`` for a request to the storage URL itself.
-    :param query: without ``?``, percent-encoded.
-    :param make_body: makes the body for one attempt.
-    :param size: bytes of the body, for the operation's time limit.
-    :param accepts: statuses besides 2xx which are an answer, not an error.
-    """
-
-    method: str
-    container: str | None
-    name: str | None = None
-    query: str = ""
-    headers: Mapping[bytes, bytes] = field(default_factory=dict)
-    lane: Lane = Lane.READ
-    make_body: Callable[[], Body] | None = None
-    size: int = 0
-    accepts: frozenset[int] = frozenset()
-
-    @property
-    def target(self) -> Target:
-        """What its errors are about."""
-        return Target(self.method, self.container, self.name)
-
-    def url(self, storage_url: str) -> bytes:
-        """The whole URL. The storage URL is taken as it is."""
-        url = storage_url
-        if self.container is not None:
-            url += "/" + quote(self.container, safe="")
-        if self.name is not None:
-            url += "/" + quote(self.name, safe="/~")
-        if self.query:
-            url += "?" + self.query
-        return url.encode("ascii")
 
 
 class _UnauthorizedError(Exception):
@@ -106,9 +66,9 @@ class _UnauthorizedError(Exception):
 
 
 class _StaleConnectionError(Exception):
-    """A persistent connection was lost before the first byte of an answer.
+    """The server closed an idle keep-alive connection just as we reused it.
 
-    Mostly the server had closed it while it was idle: nobody's fault.
+    Retry at once; it does not count as a failure.
     """
 
     def __init__(self, error: ConnectionFailedError) -> None:
@@ -117,9 +77,11 @@ class _StaleConnectionError(Exception):
 
 
 class Requester:
-    """Sends requests until they are answered or nothing can be hoped for any more.
+    """Sends requests, and retries them for as long as that can help.
 
-    :param patience: how long that is.
+    :param patience: how long to retry.
+    :ivar clock: the reactor, or a clock in its place.
+    :ivar observer: told about the work of everything that uses this requester.
     """
 
     def __init__(
@@ -130,12 +92,12 @@ class Requester:
         patience: Patience,
         observer: Observer,
     ) -> None:
+        self.clock = transport.reactor
+        self.observer = observer
         self._transport = transport
-        self._clock = transport.reactor
         self._authenticator = authenticator
         self._slots = slots
         self._patience = patience
-        self._observer = observer
         self._containers_seen: dict[str, float] = {}
         self._hurried = False
         self._sleepers: set[Deferred[None]] = set()
@@ -154,13 +116,26 @@ class Requester:
         return await self.perform(Request("HEAD", container, name), handle)
 
     def new_tries(self) -> Tries:
-        """The tries of an operation that begins now."""
-        return Tries(self._patience, self._clock)
+        """A count of attempts for an operation that begins now."""
+        return Tries(self._patience, self.clock)
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait, unless in a hurry; may be cancelled."""
+    async def wait_to_retry(self, error: SwiftProviderError, tries: Tries) -> None:
+        """Wait until the next attempt may begin. May be cancelled.
+
+        :raises SwiftProviderError: ``error``, if no retry is worth it, or in a hurry.
+        """
+        delay = tries.delay_after(error)
+        if delay is None or self._hurried:
+            raise error
+        self.observer.retried(error)
+        logger.info("%s; retrying in %.1f seconds", error, delay)
+        await self._sleep(delay)
+        if self._hurried:
+            raise error
+
+    async def _sleep(self, seconds: float) -> None:
         waiting: Deferred[None] = Deferred(lambda _: call.cancel())
-        call = self._clock.callLater(seconds, waiting.callback, None)
+        call = self.clock.callLater(seconds, waiting.callback, None)
         self._sleepers.add(waiting)
         try:
             await waiting
@@ -171,7 +146,7 @@ class Requester:
             self._sleepers.discard(waiting)
 
     def hurry(self) -> None:
-        """From now on what fails is not tried again; what waits for another try ends now."""
+        """Retry nothing from now on, and end every wait for a retry."""
         self._hurried = True
         for sleeper in list(self._sleepers):
             sleeper.cancel()
@@ -180,21 +155,19 @@ class Requester:
         self,
         request: Request,
         handle: Callable[[Exchange], Awaitable[Result]],
-        *,
         tries: Tries | None = None,
-        keep: bool = False,
     ) -> Result:
-        """Send a request, again if need be, until ``handle`` returns.
+        """Send a request, and retry it, until ``handle`` returns.
 
-        A read is limited in time as a whole. An upload's limit begins with its
-        slot: however long the queue, what is in it gets its turn.
+        A read has a time limit as a whole. The limit of an upload begins when it gets
+        its slot, so that a long queue does not use it up.
 
-        :param handle: given the exchange of each answer that is not an error.
-        :param tries: those of an operation which this request is a part of.
-        :param keep: the exchange belongs to the result, which will close it.
-        :raises SwiftProviderError: the last error, once no further try is worth it.
+        :param handle: reads each response that is not an error. The exchange is closed
+            when it returns, unless it called :meth:`Exchange.keep`.
+        :param tries: of the operation which this request is a part of; ``None`` to begin anew.
+        :raises SwiftProviderError: the last error, once no retry is worth it.
         """
-        operation = self._tried(request, handle, tries or self.new_tries(), keep)
+        operation = self._attempts(request, handle, tries or Tries(self._patience, self.clock))
         if request.lane is Lane.READ:
             operation = self._limited(operation, request)
         try:
@@ -202,7 +175,7 @@ class Requester:
         except ObjectNotFoundError:
             raise  # an answer, not a failure
         except SwiftProviderError as error:
-            self._observer.failed(error)
+            self.observer.failed(error)
             raise
 
     async def storage_url(self) -> str:
@@ -217,25 +190,24 @@ class Requester:
     ) -> Result:
         limit = self._patience.operation_limit(request.size)
         try:
-            return await ensureDeferred(operation).addTimeout(limit, self._clock)
+            return await ensureDeferred(operation).addTimeout(limit, self.clock)
         except DeferredTimeoutError:
             raise request.target.error(
                 TimedOutError, f"not done within {limit:.0f} seconds"
             ) from None
 
-    async def _tried(
+    async def _attempts(
         self,
         request: Request,
         handle: Callable[[Exchange], Awaitable[Result]],
         tries: Tries,
-        keep: bool,
     ) -> Result:
         error: SwiftProviderError
         refused = refused_though_current = 0
         stale = False
         while True:
             try:
-                return await self._once(request, handle, tries, keep)
+                return await self._attempt(request, handle, tries)
             except _UnauthorizedError as unauthorized:
                 refused += 1
                 if self._authenticator.is_current(unauthorized.authorization):
@@ -243,10 +215,10 @@ class Requester:
                 self._authenticator.reject(unauthorized.authorization)
                 if refused_though_current == 2 or refused == _MOST_401:
                     raise unauthorized.error from None
-                await self.sleep(0)  # until its connection is out of the pool
+                await self._sleep(0)  # until its connection is out of the pool
                 continue
             except ObjectNotFoundError as missing:
-                await self._blame_container(request, missing)
+                await self._check_container(request, missing)
                 if request.method != "PUT":
                     raise
                 error = _odd_404(request, missing)
@@ -255,31 +227,23 @@ class Requester:
                 self._transport.drop_idle()
                 if not stale:
                     stale = True
-                    self._observer.retried(error)
+                    self.observer.retried(error)
                     continue
             except SwiftProviderError as failed:
                 error = failed
-            delay = tries.delay_after(error)
-            if delay is None or self._hurried:
-                raise error
-            self._observer.retried(error)
-            logger.info("%s; next try in %.1f seconds", error, delay)
-            await self.sleep(delay)
-            if self._hurried:
-                raise error
+            await self.wait_to_retry(error, tries)
 
-    async def _once(
+    async def _attempt(
         self,
         request: Request,
         handle: Callable[[Exchange], Awaitable[Result]],
         tries: Tries,
-        keep: bool,
     ) -> Result:
-        asked = self._clock.seconds()
+        asked = self.clock.seconds()
         lease = await self._slots.acquire(request.lane)
-        began = self._clock.seconds()
+        began = self.clock.seconds()
         tries.excuse(began - asked)
-        exchange = Exchange(self._transport, lease, request.target, self._observer.sent)
+        exchange = Exchange(self._transport, request.target, self.observer.sent, lease.release)
         answered = self._answered(request, exchange, handle)
         if request.lane is Lane.WRITE:
             answered = self._limited(answered, request)
@@ -288,13 +252,13 @@ class Requester:
         except BaseException as error:
             exchange.close()
             if not isinstance(error, TimedOutError):
-                spent = self._clock.seconds() - began
+                spent = self.clock.seconds() - began
                 tries.excuse(min(spent, self._patience.sending_limit(request.size)))
             raise
-        if not keep:
+        if not exchange.kept:
             exchange.close()
         if request.container is not None and 200 <= exchange.status < 300:
-            self._containers_seen[request.container] = self._clock.seconds()
+            self._containers_seen[request.container] = self.clock.seconds()
         return result
 
     async def _answered(
@@ -325,14 +289,14 @@ class Requester:
         if body is not None and body.declared_md5 is not None:
             headers.setRawHeaders(b"ETag", [body.declared_md5.encode("ascii")])
         url = request.url(authorization.storage_url)
-        began = self._clock.seconds()
+        began = self.clock.seconds()
         status = None
         try:
             await exchange.send(request.method, url, headers, body)
             status = exchange.status
         finally:
-            seconds = self._clock.seconds() - began
-            self._observer.exchange_finished(request.method, status, seconds)
+            seconds = self.clock.seconds() - began
+            self.observer.exchange_finished(request.method, status, seconds)
 
     async def _refused(
         self, request: Request, exchange: Exchange, authorization: Authorization
@@ -342,13 +306,13 @@ class Requester:
         try:
             body = await exchange.read(ERROR_BODY_BYTES)
         except TemporaryError:
-            body = b""  # cut off or silent, but the status has been said
+            body = b""  # cut off or silent, but the status is known
         for secret in filter(None, authorization.headers.values()):
-            body = body.replace(secret, b"...")  # some gateways show the request they refuse
+            body = body.replace(secret, b"...")  # some gateways repeat the request they refuse
         if status in (408, 499) or request.size:
-            # The server has lost its place in this connection; or it may not have
-            # read, and may never read, what it was sent of a body it refused.
-            exchange.abort_after()
+            # After 408 and 499 the server has lost the framing of this connection. And a
+            # server may never read the rest of a body that it refused.
+            exchange.distrust_connection()
         if status == 404:
             raise self._not_found(request, exchange, body)
         error = error_for(request.target, status, exchange.headers, body)
@@ -367,17 +331,17 @@ class Requester:
         if request.name is None or missing_container(body) is True:
             return _no_container(request, details)
         if missing_container(body) is False and request.method != "PUT":
-            self._containers_seen[request.container] = self._clock.seconds()
+            self._containers_seen[request.container] = self.clock.seconds()
         return request.target.error(ObjectNotFoundError, "there is no such object", **details)
 
-    async def _blame_container(self, request: Request, missing: ObjectNotFoundError) -> None:
+    async def _check_container(self, request: Request, missing: ObjectNotFoundError) -> None:
         """Swift answers 404 alike for a missing object and a missing container.
 
         :raises ContainerNotFoundError: if it is the container that is missing.
         """
         assert request.container is not None
         seen = self._containers_seen.get(request.container)
-        recently = seen is not None and self._clock.seconds() - seen < CONTAINER_SEEN_SECONDS
+        recently = seen is not None and self.clock.seconds() - seen < CONTAINER_SEEN_SECONDS
         if recently and request.method != "PUT":
             return
         try:
@@ -386,16 +350,16 @@ class Requester:
             details = {"status": 404, "transaction_id": missing.transaction_id}
             raise _no_container(request, details) from None
         except AccessDeniedError:
-            # Whoever may not look at the container was let through to the
-            # object, so there is a container.
-            self._containers_seen[request.container] = self._clock.seconds()
+            # This user may not look at the container, but Swift looked for the object,
+            # so there is a container.
+            self._containers_seen[request.container] = self.clock.seconds()
 
 
 def _no_container(request: Request, details: dict[str, Any]) -> SwiftError:
     return request.target.error(
         ContainerNotFoundError,
-        f"there is no container '{request.container}' here: create it "
-        "(or set create_container), or check its name, the project and the region",
+        f"there is no container '{request.container}' here: create it, or set create_container "
+        "and Synapse creates it when it starts; or check its name, the project and the region",
         **details,
     )
 
@@ -411,5 +375,5 @@ def _odd_404(request: Request, missing: ObjectNotFoundError) -> SwiftError:
 
 
 async def drained(exchange: Exchange) -> None:
-    """Read an answer's body and forget it."""
+    """Read a response's body and drop it."""
     await exchange.read(ERROR_BODY_BYTES)

@@ -1,15 +1,18 @@
-"""What is worth another try, after how long, and when to give up.
+"""How often to retry, after how long, and when to give up.
 
-The errors themselves say whether a repetition can help
-(:attr:`swift_provider.errors.SwiftProviderError.temporary`); this module says
-how often and how long. A 401 and a stale connection are not counted here: the
-client replays those once, at once.
+Whether a retry can help at all is for the error to say
+(:attr:`swift_provider.errors.SwiftProviderError.temporary`). Two cases do not count
+here, because the requester retries them at once: a 401 (up to four times, see
+:mod:`swift_provider.client.requester`) and a stale connection (once).
 """
 
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass
+from datetime import timezone
+from email.utils import parsedate_to_datetime
 from typing import ClassVar
 
 from twisted.internet.interfaces import IReactorTime
@@ -19,14 +22,15 @@ from swift_provider.errors import SwiftProviderError
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to go on trying. All times are in seconds.
+    """How long to retry. All times are in seconds.
 
-    :param total_seconds: no further try begins later than this after the first; waiting
-        for a slot, and sending a large body, do not count.
-    :param first_delay: the longest pause before the second try; it doubles with each.
-    :param longest_delay: the most it doubles to.
-    :param operation_seconds: the limit on a whole operation, all tries included...
-    :param slowest_bytes_per_second: ...to which an upload adds its size at this rate.
+    :param total_seconds: no attempt begins later than this after the first one. Waiting
+        for a slot and sending a large body do not count.
+    :param first_delay: the longest delay before the second attempt. It doubles with
+        each attempt.
+    :param longest_delay: the delay stops doubling here.
+    :param operation_seconds: the time limit on a whole operation, all attempts included.
+    :param slowest_bytes_per_second: an upload adds its size at this rate to that limit.
     """
 
     total_seconds: float
@@ -35,17 +39,17 @@ class Patience:
     operation_seconds: float
     slowest_bytes_per_second: int = 64 * 1024
 
-    #: Somebody waits for a picture: give up in seconds.
+    #: A user waits for a picture: give up in seconds.
     MODULE: ClassVar[Patience]
-    #: Nobody waits, and a cluster may be down for minutes.
+    #: No user waits, and a cluster may be down for minutes.
     SCRIPT: ClassVar[Patience]
 
     def operation_limit(self, size: int = 0) -> float:
-        """Seconds that an operation on ``size`` bytes may take as a whole."""
+        """The time limit in seconds on an operation with ``size`` bytes to send."""
         return self.operation_seconds + self.sending_limit(size)
 
     def sending_limit(self, size: int) -> float:
-        """Seconds that it may take to send a body of ``size`` bytes."""
+        """The seconds allowed for sending a body of ``size`` bytes."""
         return size / self.slowest_bytes_per_second
 
 
@@ -58,7 +62,7 @@ Patience.SCRIPT = Patience(
 
 
 class Tries:
-    """The tries of one operation.
+    """Counts the attempts of one operation.
 
     :param clock: tells the time.
     """
@@ -66,29 +70,30 @@ class Tries:
     def __init__(self, patience: Patience, clock: IReactorTime) -> None:
         self._patience = patience
         self._clock = clock
-        self.refill()
+        self._failures = 0
+        self._began = clock.seconds()
 
     def refill(self) -> None:
-        """Begin anew: the operation got further than before."""
+        """Count from the beginning: the operation got further than before."""
         self._failures = 0
         self._began = self._clock.seconds()
 
     def excuse(self, seconds: float) -> None:
-        """So much of the time since the first try does not count."""
+        """Leave ``seconds`` of the time since the first attempt out of account."""
         self._began += seconds
 
     def delay_after(self, error: SwiftProviderError) -> float | None:
-        """How long to wait before the next try.
+        """How long to wait before the next attempt.
 
         :returns: seconds; ``None`` if the error is final, time is up, or Swift
-            asks for a longer pause than is left.
+            asks for a longer wait than is left.
         """
         if not error.temporary:
             return None
         patience = self._patience
         longest = min(patience.first_delay * 2.0**self._failures, patience.longest_delay)
         self._failures += 1
-        # Half fixed, half drawn: many clients that failed together must not return together.
+        # Half fixed, half random: clients that failed together must not retry together.
         delay = longest * random.uniform(0.5, 1.0)
         asked: float | None = getattr(error, "retry_after", None)
         if asked is not None:
@@ -96,3 +101,21 @@ class Tries:
         if self._clock.seconds() + delay > self._began + patience.total_seconds:
             return None
         return delay
+
+
+def retry_after_seconds(value: str) -> float | None:
+    """The seconds that a ``Retry-After`` header asks to wait (RFC 9110 section 10.2.3).
+
+    :param value: a number of seconds or an HTTP date, which is in UTC.
+    :returns: ``None`` if the value is empty or unreadable; 0 for a date in the past.
+    """
+    value = value.strip()
+    if value.isdecimal():
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=timezone.utc)
+        return max(0.0, date.timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return None

@@ -1,10 +1,9 @@
-"""How many exchanges with Swift may be under way at once, and who goes first.
+"""How many exchanges with Swift may be in flight at once, and in which order they begin.
 
-One :class:`twisted.internet.defer.DeferredSemaphore` of ``threadpool_size``
-bounds all exchanges. Uploads pass a second, smaller one before it: a picture
-that a user waits for does not queue behind five hundred uploads, neither here
-nor, where that queue would only move to, in Swift. In the script, where nobody
-waits, uploads may take every slot.
+One :class:`twisted.internet.defer.DeferredSemaphore` of ``threadpool_size`` bounds all
+exchanges. Uploads pass a second, smaller semaphore first, so that a download does not
+queue behind five hundred uploads, neither here nor in Swift. The script has no
+downloads to protect: there uploads may take every slot.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from swift_provider.client.observer import Observer
 
 
 class Lane(Enum):
-    """Who asks for a slot."""
+    """What a slot is for."""
 
-    #: Somebody waits for the answer: downloads, and questions about objects.
+    #: Downloads, and requests without a body: a user may be waiting for the response.
     READ = "read"
     #: Uploads.
     WRITE = "write"
@@ -34,21 +33,22 @@ class Lease:
         self._lane = lane
 
     def release(self) -> None:
-        """Give the slot back."""
+        """Make the slot free for the next exchange."""
         slots, self._slots = self._slots, None
         if slots is not None:
             slots._release(self._lane)
 
 
-#: Uploads at once where readers wait too, if there are as many slots and one more.
+#: At least so many uploads at once, as long as one slot is left for downloads.
 FEW_UPLOADS = 4
 
 
 def uploads_beside_readers(size: int) -> int:
-    """Of so many slots, how many uploads may take where readers wait, too.
+    """How many of ``size`` slots uploads may take where downloads need slots, too.
 
-    A quarter: the first byte of a small file, while 500 uploads wait for a Swift of
-    one node, takes 4 to 6 times as long as without them, and 10 times with three quarters.
+    A quarter: with a one-node Swift and 500 uploads in the queue, the first byte of a
+    small file then takes 4 to 6 times as long as without them. With three quarters it
+    takes 10 times as long.
     """
     return max(1, min(size - 1, max(FEW_UPLOADS, size // 4)))
 
@@ -59,17 +59,18 @@ class Slots:
     :param size: most exchanges at once (``threadpool_size``).
     :param for_uploads: how many of them uploads may take.
     :param clock: the reactor, or a clock in its place.
+    :ivar waiting: how many calls of :meth:`acquire` are pending.
     """
 
     def __init__(
         self, size: int, for_uploads: int, clock: IReactorTime, observer: Observer
     ) -> None:
         self.size = size
+        self.waiting = 0
         self._clock = clock
         self._all = DeferredSemaphore(size)
         self._writes = DeferredSemaphore(for_uploads)
         self._observer = observer
-        self.waiting = 0
 
     @property
     def in_flight(self) -> int:
@@ -95,8 +96,8 @@ class Slots:
 
     def _release(self, lane: Lane) -> None:
         if self.waiting:
-            # Not at once: whoever releases a slot must not find himself running
-            # the one who waited for it, in the middle of what he is doing.
+            # Wake the waiter on the next reactor turn, so that its code never runs
+            # inside `release()`.
             self._clock.callLater(0, self._hand_over, lane)
         else:
             self._hand_over(lane)

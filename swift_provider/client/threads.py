@@ -1,4 +1,8 @@
-"""A few threads of our own, for what blocks: Keystone, reading and hashing files."""
+"""Thread pools for what blocks: signing in, reading files, hashing files.
+
+Each kind of work has a pool of its own, so that short work never queues behind long
+work: four whole-file hashes on a slow disk must not hold up a sign-in.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,12 @@ from twisted.python.threadpool import ThreadPool
 
 Result = TypeVar("Result")
 
-#: Hashing is bound by the processors, and signing in happens once: more would not help.
-MOST_THREADS = 4
+#: The work is bound by processors and disk: more threads would not finish sooner.
+THREADS = 4
 
 
 class _DaemonThread(threading.Thread):
-    """Does not hold up the end of the process, whatever it waits for."""
+    """Does not keep the process from ending."""
 
     daemon = True
 
@@ -27,10 +31,15 @@ class _DaemonThreadPool(ThreadPool):
 
 
 class Threads:
-    """A thread pool that starts with its first task."""
+    """A thread pool that starts with its first task.
 
-    def __init__(self, reactor: Any) -> None:
+    :param reactor: whose thread gets the results.
+    :param name: of the threads, for debuggers.
+    """
+
+    def __init__(self, reactor: Any, name: str) -> None:
         self._reactor = reactor
+        self._name = name
         self._pool: ThreadPool | None = None
 
     def run(self, function: Callable[..., Result], *arguments: object) -> Deferred[Result]:
@@ -40,7 +49,7 @@ class Threads:
             stop the function.
         """
         if self._pool is None:
-            self._pool = _DaemonThreadPool(0, MOST_THREADS, "swift")
+            self._pool = _DaemonThreadPool(0, THREADS, self._name)
             self._pool.start()
         result: Deferred[Result] = deferToThreadPool(
             self._reactor, self._pool, function, *arguments
@@ -48,7 +57,7 @@ class Threads:
         return result
 
     def stop(self) -> None:
-        """Let the threads end as soon as they have nothing to do; waits for none of them."""
+        """End the threads once they are idle. Does not wait for them; may be called again."""
         pool, self._pool = self._pool, None
         if pool is not None:
-            threading.Thread(target=pool.stop, name="swift-stop", daemon=True).start()
+            threading.Thread(target=pool.stop, name=f"{self._name}-stop", daemon=True).start()

@@ -1,6 +1,6 @@
 """Synapse's side: the storage provider that ``media_storage_providers`` names.
 
-The only part of the package that imports Synapse. Importing it refuses a Synapse
+This is the only part of the package that imports Synapse. Its import refuses a Synapse
 that is too old, before anything else of Synapse is imported.
 """
 

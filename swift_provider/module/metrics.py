@@ -1,8 +1,8 @@
-"""The client's work as metrics, in the registry that Synapse exposes.
+"""The client's work as Prometheus metrics, in the registry that Synapse exposes.
 
-Synapse's convention: every metric has the label ``server_name``, since several
-homeservers may share a process. Ours have ``container`` as well, since several
-providers may share a homeserver.
+Every metric has the label ``server_name``, which is Synapse's convention: several
+homeservers may share a process. Ours also have ``container``: a homeserver may have
+several providers.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ _ERRORS = Counter(
     "synapse_swift_errors", "Operations on Swift that failed for good", ("error", *_LABELS)
 )
 _RETRIES = Counter(
-    "synapse_swift_retries", "Tries that failed and were followed by another", ("error", *_LABELS)
+    "synapse_swift_retries", "Attempts that failed and were retried", ("error", *_LABELS)
 )
 _RESUMES = Counter(
-    "synapse_swift_resumed_downloads", "Downloads that went on after a break or a pause", _LABELS
+    "synapse_swift_resumed_downloads", "Downloads resumed after a break or a pause", _LABELS
 )
 _SENT = Counter("synapse_swift_sent_bytes", "Bytes of media sent to Swift", _LABELS)
 _RECEIVED = Counter("synapse_swift_received_bytes", "Bytes of media received from Swift", _LABELS)
-_IN_FLIGHT = Gauge("synapse_swift_exchanges_in_flight", "Requests under way", _LABELS)
+_IN_FLIGHT = Gauge("synapse_swift_exchanges_in_flight", "Requests in flight", _LABELS)
 _WAITING = Gauge(
     "synapse_swift_exchanges_waiting", "Requests that wait until others have ended", _LABELS
 )
 _SIGN_INS = Counter(
     "synapse_swift_sign_ins",
-    "Tokens that were asked for; 'issued', or the kind of error",
+    "Requests for a token; the result is 'issued', or the kind of error",
     ("result", *_LABELS),
 )
 
 
 class Metrics(Observer):
-    """Counts for one provider.
+    """Counts the work of one provider.
 
     :param server_name: the homeserver's.
     """
@@ -59,51 +59,43 @@ class Metrics(Observer):
         self._sent = _SENT.labels(*labels)
         self._received = _RECEIVED.labels(*labels)
         self._gauges = (_IN_FLIGHT.labels(*labels), _WAITING.labels(*labels))
-        self._shown = (0, 0)
+        self._slots = (0, 0)
 
     def exchange_finished(self, method: str, status: int | None, seconds: float) -> None:
-        """See :class:`Observer`."""
         key = (method, status)
         answer = self._answers.get(key)
         if answer is None:
-            shown = "none" if status is None else str(status)
+            status_label = "none" if status is None else str(status)
             answer = self._answers[key] = (
-                _REQUESTS.labels(method, shown, *self._labels),
+                _REQUESTS.labels(method, status_label, *self._labels),
                 _SECONDS.labels(method, *self._labels),
             )
         answer[0].inc()
         answer[1].observe(seconds)
 
     def failed(self, error: Exception) -> None:
-        """See :class:`Observer`."""
         _ERRORS.labels(type(error).__name__, *self._labels).inc()
 
     def retried(self, error: Exception) -> None:
-        """See :class:`Observer`."""
         _RETRIES.labels(type(error).__name__, *self._labels).inc()
 
     def resumed(self) -> None:
-        """See :class:`Observer`."""
         self._resumes.inc()
 
     def sent(self, count: int) -> None:
-        """See :class:`Observer`."""
         self._sent.inc(count)
 
     def received(self, count: int) -> None:
-        """See :class:`Observer`."""
         self._received.inc(count)
 
     def slots_changed(self, in_flight: int, waiting: int) -> None:
-        """See :class:`Observer`."""
-        # By difference: two providers may share a container, and so a gauge.
+        # Two providers with the same container share a gauge, so each adds its difference.
         now = (in_flight, waiting)
-        for gauge, value, before in zip(self._gauges, now, self._shown, strict=True):
+        for gauge, value, before in zip(self._gauges, now, self._slots, strict=True):
             if value != before:
                 gauge.inc(value - before)
-        self._shown = now
+        self._slots = now
 
     def signed_in(self, error: Exception | None) -> None:
-        """See :class:`Observer`."""
         result = "issued" if error is None else type(error).__name__
         _SIGN_INS.labels(result, *self._labels).inc()

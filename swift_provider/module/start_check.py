@@ -1,6 +1,6 @@
-"""What the log says at start: what was configured, and whether Swift agrees.
+"""What the log says at start: the configuration, and whether the container can be used.
 
-Nothing here stops Synapse: media that are on its disk are served without Swift.
+A problem found here does not stop Synapse: it still serves the files on its own disk.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import logging
 from typing import Any
 from urllib.parse import urlsplit
 
-from swift_provider.client import SwiftClient
+from swift_provider.client import Store
 from swift_provider.config import Settings
 from swift_provider.errors import (
     AccessDeniedError,
@@ -20,10 +20,10 @@ from swift_provider.errors import (
 logger = logging.getLogger(__name__)
 
 
-def say_what_is_configured(settings: Settings, wrapper: Any) -> None:
-    """One line, and a warning if nothing would ever be stored.
+def log_configuration(settings: Settings, wrapper: Any) -> None:
+    """Log one line, and a warning if Synapse would never store a file here.
 
-    :param wrapper: with ``store_local``, ``store_remote`` and ``store_synchronous``.
+    :param wrapper: has ``store_local``, ``store_remote`` and ``store_synchronous``.
     """
     host = urlsplit(settings.storage_url or "").netloc
     logger.info(
@@ -31,8 +31,8 @@ def say_what_is_configured(settings: Settings, wrapper: Any) -> None:
         "at once, store_local %s, store_remote %s, store_synchronous %s",
         settings.container,
         settings.prefix or "(none)",
-        settings.region_name or "(the cloud's)",
-        host or "(the catalogue's)",
+        settings.region_name or "(from the cloud)",
+        host or "(from the catalogue)",
         settings.threadpool_size,
         _yaml(wrapper.store_local),
         _yaml(wrapper.store_remote),
@@ -41,8 +41,9 @@ def say_what_is_configured(settings: Settings, wrapper: Any) -> None:
     if not (wrapper.store_local or wrapper.store_remote):
         logger.warning(
             "media_storage_providers: store_local and store_remote are both false for the "
-            "container %s, so Synapse only reads from it: set store_local (what this server's "
-            "users upload) and store_remote (what is fetched from other servers) to true",
+            "container %s, so Synapse only reads from it. To store files there, set store_local "
+            "(files that this server's users upload) and store_remote (files fetched from other "
+            "servers) to true",
             settings.container,
         )
 
@@ -51,25 +52,26 @@ def _yaml(flag: bool) -> str:
     return "true" if flag else "false"
 
 
-async def check_container(client: SwiftClient, settings: Settings) -> None:
-    """Find out what is wrong before the first user does; create the container if that is wanted."""
+async def check_container(store: Store, settings: Settings) -> None:
+    """Log whether the container can be used; create it if ``create_container`` is set."""
     container = settings.container
     try:
         try:
-            await client.head_container(container)
+            await store.check()
         except ContainerNotFoundError:
             if not settings.create_container:
                 raise
-            await client.create_container(container)
+            await store.create()
             logger.info("Created the Swift container %s", container)
-        host = urlsplit(await client.storage_url()).netloc
+        host = urlsplit(await store.storage_url()).netloc
         logger.info("The Swift container %s at %s is ready", container, host)
     except AccessDeniedError as error:
         logger.warning(
-            "This user may not look at the Swift container %s, and perhaps not use it either: %s",
+            "This user may not look at the Swift container %s, and perhaps may not use it "
+            "either: %s",
             container,
             error,
         )
     except SwiftProviderError as error:
-        advice = "; it is tried again with each file" if error.temporary else ""
+        advice = "; each upload or download tries again" if error.temporary else ""
         logger.error("The Swift container %s cannot be used: %s%s", container, error, advice)

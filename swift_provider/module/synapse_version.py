@@ -1,6 +1,4 @@
-"""The oldest Synapse that this version works with, checked before anything else is imported
-from it.
-"""
+"""Checks Synapse's version before the rest of this package imports Synapse."""
 
 from __future__ import annotations
 
@@ -15,11 +13,11 @@ OLDEST_SYNAPSE = (1, 140)
 
 
 def check_synapse_version(installed: str | None = None) -> None:
-    """Refuse a Synapse that is too old.
+    """Refuse a Synapse that is too old. Accept a version that cannot be read.
 
     :param installed: its version; ``None`` to look it up.
-    :raises synapse.config.ConfigError: naming both versions; the one error that Synapse
-        shows without a traceback. A version that cannot be read passes.
+    :raises synapse.config.ConfigError: naming both versions. Synapse shows this error
+        without a traceback.
     """
     if installed is None:
         try:

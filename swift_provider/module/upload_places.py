@@ -1,9 +1,9 @@
-"""Where the bytes of a file are that Synapse asks to store.
+"""Where the bytes are of a file that Synapse asks to store.
 
-Synapse passes a path relative to its media store. With
-``enable_local_media_storage: false`` there is no media store: the bytes are in a
-temporary file whose name Synapse does not pass (element-hq/synapse#19413), but
-which it shows to spam checkers just before, with the very same ``file_info``.
+Synapse passes a path relative to its media store. With ``enable_local_media_storage:
+false`` there is no media store. The bytes are in a temporary file, and Synapse does not
+pass its name (element-hq/synapse#19413). But just before, Synapse passes that name to
+spam checkers, with the same ``file_info`` object.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ class UploadPlaces:
 
     def __init__(self, media_store: str | None) -> None:
         self._media_store = None if media_store is None else Path(media_store)
-        self._shown: dict[int, tuple[weakref.ref[Any], str]] = {}
+        self._remembered: dict[int, tuple[weakref.ref[Any], str]] = {}
 
-    def shown(self, file_info: Any, path: str) -> None:
-        """Synapse showed a spam checker the file that ``file_info`` describes."""
+    def remember(self, file_info: Any, local_path: str) -> None:
+        """Note the file of a ``file_info``, until that object is gone."""
         key = id(file_info)
-        forget = weakref.ref(file_info, lambda _: self._shown.pop(key, None))
-        self._shown[key] = (forget, path)
+        reference = weakref.ref(file_info, lambda _: self._remembered.pop(key, None))
+        self._remembered[key] = (reference, local_path)
 
     def open(self, path: str, file_info: Any) -> FileSource:
-        """Open the file, at once: Synapse may unlink it as soon as it gets its turn again.
+        """Open the file before anything is awaited: Synapse may unlink it soon afterwards.
 
         :param path: relative to the media store.
         :raises OSError: if there is no such file.
@@ -42,17 +42,17 @@ class UploadPlaces:
     def local_path(self, path: str, file_info: Any) -> str:
         """The file's name.
 
-        :raises FileNotFoundError: if Synapse has not told it in any of the ways known.
+        :raises FileNotFoundError: if Synapse did not say where the bytes are.
         """
-        # Announced in Synapse's documentation of the interface, not there so far.
-        told: str | None = getattr(file_info, "upload_path", None)
-        if told is not None:
-            return told
+        # Synapse documents this field in StorageProvider.store_file, but does not set it yet.
+        upload_path: str | None = getattr(file_info, "upload_path", None)
+        if upload_path is not None:
+            return upload_path
         if self._media_store is not None:
             return str(self._media_store / path)
-        reference, shown = self._shown.get(id(file_info), (None, ""))
+        reference, local_path = self._remembered.get(id(file_info), (None, ""))
         if reference is not None and reference() is file_info:
-            return shown
+            return local_path
         raise FileNotFoundError(
-            f"Synapse keeps no local media and did not tell where the bytes of {path} are"
+            f"Synapse keeps no local media and did not say where the bytes of {path} are"
         )

@@ -1,12 +1,12 @@
-"""Moving old media from Synapse's disk to Swift, in bulk.
+"""Moves old media in bulk from Synapse's disk to Swift: the script ``swift_media_upload``.
 
-``command`` is what a person meets, ``jobs`` has one module for each command's work, and
-the modules beside them are what the jobs share. Only ``command`` reads the command
-line, prints, handles signals and chooses the exit status.
+``command`` is the program: command line, configuration, signals, output, exit status.
+``jobs`` has one module for each command's work. The modules beside them are shared by
+the jobs.
 
-Each source is believed about one thing: Synapse's database about what a file must be,
-the disk about what is there, Swift about what it holds. The cache (``cache.db``) is only
-a list of what to look at.
+Each kind of fact has one source. Synapse's database says what a file must be, the disk
+says which files exist, and Swift says what it holds. The cache (``cache.db``) only lists
+the media to look at.
 """
 
 from swift_provider.offload.command.cli import main

@@ -1,10 +1,11 @@
-"""``cache.db``: which media were not accessed for long, and may still be on disk.
+"""``cache.db``: the media that were not accessed for long and may still be on disk.
 
-Only a list of what to look at. Nothing is deleted on its word, so it may be
-stale, and to remove it costs one ``update``. The columns are those of the
-sibling script ``s3_media_upload``, whose cache can be used as it is.
+It only lists what to look at. No job deletes anything because of the cache alone, so the
+cache may be stale. Removing it loses nothing: the next ``update`` fills a new one. The
+columns are those of ``s3_media_upload``, the script of synapse-s3-storage-provider; a
+cache of that script can be used as it is.
 
-Blocking. Any thread may use it; one waits for the other.
+All methods block. Several threads may use one cache: a lock lets one in at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from swift_provider.errors import ConfigError, SwiftProviderError
+from swift_provider.errors import CacheError, ConfigError
 from swift_provider.offload.lock import RunLock
 from swift_provider.offload.media_names import Media
 
@@ -27,33 +28,30 @@ _COLUMNS = """
     type TEXT NOT NULL,            -- "local" or "remote"
     known_deleted BOOLEAN NOT NULL -- the file and all thumbnails are gone from the disk
 """
-#: SQLite's ``user_version``, 0 in a new file, of a cache that was filled.
+#: SQLite's ``user_version`` of a cache that an update has filled; it is 0 in a new file.
 _UPDATED = 1
 _NAMES = {"origin", "media_id", "filesystem_id", "type", "known_deleted"}
 
 
-class CacheError(SwiftProviderError):
-    """The cache cannot be written any more, for want of disk space as a rule."""
-
-
 @dataclass(frozen=True)
 class Changes:
-    """What an update did: rows that are new, gone, refused, and all that are there now.
+    """What an update changed; each field counts rows.
 
-    :param refused: rows of Synapse's that lack a part of their name.
+    :ivar new: added.
+    :ivar gone: removed.
+    :ivar refused: left out because Synapse's row lacks a part of the media's name.
     """
 
     new: int
     gone: int
     refused: int
-    total: int
 
 
 class Cache:
-    """The cache, open and locked.
+    """An open cache. No other run can open it until :meth:`close`.
 
-    :param path: is made if absent.
-    :raises ConfigError: if another run uses it, or it is no such cache.
+    :param path: the file; it is created if it does not exist.
+    :raises ConfigError: if another run uses the cache, or the file is no cache.
     """
 
     def __init__(self, path: str) -> None:
@@ -65,7 +63,7 @@ class Cache:
             self._lock.close()
             raise ConfigError(
                 f"{path} cannot be used as the cache: {error}. "
-                "It can safely be deleted: the next update makes it anew"
+                "It is safe to delete: the next 'update' makes a new one"
             ) from error
         except BaseException:
             self._lock.close()
@@ -81,8 +79,8 @@ class Cache:
             found = {row[1] for row in connection.execute("PRAGMA table_info(media)")}
             if missing := _NAMES - found:
                 raise ConfigError(
-                    f"{path} is not this script's cache: its table 'media' lacks "
-                    f"{', '.join(sorted(missing))}. Give --cache-db another file"
+                    f"{path} is not a cache of this script: its table 'media' lacks the columns "
+                    f"{', '.join(sorted(missing))}. Choose another file with --cache-db"
                 )
             if _index(connection, "media") is None:
                 connection.execute("CREATE UNIQUE INDEX media_id_idx ON media (origin, media_id)")
@@ -92,7 +90,7 @@ class Cache:
         return connection
 
     def close(self) -> None:
-        """Close it, and let the next run begin."""
+        """Close the file and release its lock."""
         with self._mutex:
             self._connection.close()
         self._lock.close()
@@ -102,9 +100,10 @@ class Cache:
         local: Iterable[tuple[str]],
         remote: Iterable[tuple[str | None, str, str | None]],
     ) -> Changes:
-        """Make the cache hold exactly these rows, all or nothing; it is :attr:`updated` then.
+        """Replace all rows by these, in one transaction, and set :attr:`updated`.
 
-        What is known about a row's file stays, unless its filesystem id changed.
+        A row that was there before stays marked as deleted, unless its filesystem id
+        changed.
 
         :param local: media ids.
         :param remote: origin, media id, filesystem id; a row with a ``None`` is refused.
@@ -115,21 +114,21 @@ class Cache:
             run("DROP TABLE IF EXISTS fresh")
             run(f"CREATE TABLE fresh ({_COLUMNS})")
             refused = self._insert("fresh", local, remote)
-            # Made after the rows, it is sorted once instead of kept in order a million times.
+            # Indexing a filled table sorts once; indexing first costs a search for each row.
             self._make_index("fresh")
             (total,) = run("SELECT count(*) FROM fresh").fetchone()
             kept = self._carry_over() if before else 0
             run("DROP TABLE media")
             run("ALTER TABLE fresh RENAME TO media")
             run(f"PRAGMA user_version = {_UPDATED}")
-        return Changes(total - kept, before - kept, refused, total)
+        return Changes(total - kept, before - kept, refused)
 
     def _carry_over(self) -> int:
-        """Note in ``fresh`` which files are known to be gone.
+        """Copy ``known_deleted`` from ``media`` to ``fresh``.
 
-        :returns: how many rows of ``fresh`` were in ``media`` before.
+        :returns: how many rows of ``fresh`` are in ``media`` too.
         """
-        # Both sides are read from their indexes, side by side, not at random.
+        # SQLite reads both tables in the order of their indexes, so no access is random.
         same = "fresh.origin = media.origin AND fresh.media_id = media.media_id"
         (kept,) = self._connection.execute(
             f"SELECT count(*) FROM media INDEXED BY {_index(self._connection, 'media')} "
@@ -143,9 +142,10 @@ class Cache:
         return int(kept)
 
     def _make_index(self, table: str) -> None:
-        """Give a table the index that keeps its rows apart.
+        """Create the unique index of a table.
 
-        An index keeps its name for life: two names take turns.
+        SQLite cannot rename an index, and the old table's index still exists: so two
+        names alternate.
         """
         taken = _index(self._connection, "media")
         name = "media_key_idx" if taken == "media_id_idx" else "media_id_idx"
@@ -172,31 +172,34 @@ class Cache:
 
     @property
     def updated(self) -> bool:
-        """Whether it was ever filled, be it with nothing."""
-        with reported():
+        """Whether an update has ever filled the cache, even if it found no media."""
+        with as_cache_errors("the cache"):
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         return bool(version == _UPDATED)
 
     def count(self, *, with_deleted: bool = False) -> int:
-        """How many rows :meth:`pages` goes through."""
+        """How many media the cache lists.
+
+        :param with_deleted: count those too whose files are known to be deleted.
+        """
         which = "" if with_deleted else "WHERE NOT known_deleted"
-        with reported():
+        with as_cache_errors("the cache"):
             (number,) = self._connection.execute(f"SELECT count(*) FROM media {which}").fetchone()
         return int(number)
 
     def rows(self) -> Iterator[Media]:
-        """The media that may still be on disk. Not to be mixed with changes."""
-        with reported():
+        """The media that may still be on disk. Do not change the cache before the end."""
+        with as_cache_errors("the cache"):
             for row in self._connection.execute(
                 "SELECT origin, media_id, filesystem_id, type FROM media WHERE NOT known_deleted"
             ):
                 yield Media(*row)
 
     def pages(self, size: int) -> Iterator[list[tuple[Media, bool]]]:
-        """All rows, and whether each is known to be deleted; changes in between are welcome."""
+        """All media, and whether each is known to be deleted. The cache may change in between."""
         last = 0
         while True:
-            with self._mutex, reported():
+            with self._mutex, as_cache_errors("the cache"):
                 page = self._connection.execute(
                     "SELECT origin, media_id, filesystem_id, type, known_deleted, rowid FROM media "
                     "WHERE rowid > ? ORDER BY rowid LIMIT ?",
@@ -208,7 +211,7 @@ class Cache:
             yield [(Media(*row[:4]), bool(row[4])) for row in page]
 
     def mark(self, media: Iterable[Media], *, deleted: bool) -> None:
-        """Note whether the files of these media are gone from the disk."""
+        """Record whether the files of these media are gone from the disk."""
         with self._transaction():
             self._connection.executemany(
                 "UPDATE media SET known_deleted = ? "
@@ -218,8 +221,8 @@ class Cache:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All or nothing, also if the process is killed in between."""
-        with self._mutex, reported():
+        """Commit at the end, or roll back; a killed process rolls back too."""
+        with self._mutex, as_cache_errors("the cache"):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -231,7 +234,7 @@ class Cache:
 
 
 def _index(connection: sqlite3.Connection, table: str) -> str | None:
-    """The name of a table's unique index, ``None`` if it has none."""
+    """The name of a table's unique index; ``None`` if the table has none."""
     row = connection.execute(
         'SELECT name FROM pragma_index_list(?) WHERE "unique"', (table,)
     ).fetchone()
@@ -239,9 +242,12 @@ def _index(connection: sqlite3.Connection, table: str) -> str | None:
 
 
 @contextmanager
-def reported() -> Iterator[None]:
-    """Turn SQLite's errors into :class:`CacheError`."""
+def as_cache_errors(what: str) -> Iterator[None]:
+    """Turn SQLite's errors into :class:`CacheError`.
+
+    :param what: the file, for the message.
+    """
     try:
         yield
     except sqlite3.Error as error:
-        raise CacheError(f"the cache: {error}") from error
+        raise CacheError(f"{what}: {error}") from error

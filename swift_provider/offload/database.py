@@ -1,52 +1,65 @@
 """Reads Synapse's database: PostgreSQL through psycopg2, or SQLite. Never writes to it.
 
-Every method is blocking and ends its transaction before it returns or when its
-iterator ends, so that a long run holds no snapshot open. The tables are those
-of Synapse's ``synapse/storage/schema``; ``sha256`` came with Synapse 1.128.
+All methods block. Each ends its transaction before it returns, or when its iterator ends:
+a long run keeps no snapshot open. The tables are those of Synapse's
+``synapse/storage/schema``; the column ``sha256`` came with Synapse 1.128.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from swift_provider.errors import ConfigError, SwiftProviderError
-from swift_provider.offload.command.homeserver import DatabaseConfig
+from swift_provider.errors import ConfigError, DatabaseUnavailableError
 from swift_provider.offload.media_names import LOCAL, REMOTE, Media, thumbnail_names
 
-#: Rows that one answer of PostgreSQL's carries.
+#: Rows that PostgreSQL sends at a time.
 FETCH_ROWS = 10_000
 CONNECT_TIMEOUT_SECONDS = 15
-#: Values in one statement; SQLite allows 32766 of them (999 before 3.32).
+#: Media in one query. SQLite allows 32766 values in a statement, 999 before version 3.32;
+#: a remote media takes two.
 LOOKUP_ROWS = 400
 
 _TABLES = {LOCAL: "local_media_repository", REMOTE: "remote_media_cache"}
 _COLUMNS = {
-    # Synapse's unique index keeps local rows apart from remote ones only if no
-    # origin is empty: such a row becomes NULL here, and is refused by the cache.
+    # An empty origin means local media in the cache. A remote row with an empty origin
+    # would be taken for local media: it becomes NULL here, and the cache refuses NULL.
     LOCAL: "media_id",
     REMOTE: "NULLIF(media_origin, ''), media_id, filesystem_id",
 }
-#: Previews of web pages are Synapse's own business.
+#: Synapse does not give previews of web pages to a storage provider.
 _NO_PREVIEWS = {LOCAL: "url_cache IS NULL", REMOTE: "TRUE"}
 
 
-class DatabaseUnavailableError(SwiftProviderError):
-    """Synapse's database cannot be reached, refuses us, or lacks the media tables."""
+@dataclass(frozen=True)
+class DatabaseConfig:
+    """How to reach Synapse's database.
+
+    :param engine: ``psycopg2`` or ``sqlite3``.
+    :param args: that driver's own arguments; may hold a password.
+    :param where: the place in the file, for messages.
+    """
+
+    engine: str
+    args: Mapping[str, Any]
+    where: str
+
+    def __repr__(self) -> str:
+        return f"DatabaseConfig({self.engine!r}, where={self.where!r})"
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the database knows about one media.
+    """What the database says about one media.
 
-    :param length: bytes; ``None`` while Synapse is still waiting for the upload.
-    :param sha256: in hex; ``None`` if unknown.
-    :param thumbnails: by file name, the lengths that a thumbnail of that name may have.
+    :ivar length: bytes; ``None`` while Synapse is still waiting for the upload.
+    :ivar sha256: in hex; ``None`` if unknown.
+    :ivar thumbnails: the file names, each with the lengths that the file may have.
     """
 
     filesystem_id: str
@@ -56,10 +69,10 @@ class Facts:
 
 
 class Database:
-    """One connection. Any thread may use it, one at a time.
+    """One connection. Any thread may use it, but only one at a time.
 
-    :raises ConfigError: if the arguments are no connection's.
-    :raises DatabaseUnavailableError: if there is no connection to be had.
+    :raises ConfigError: if the driver does not understand the arguments.
+    :raises DatabaseUnavailableError: if the database does not accept the connection.
     """
 
     def __init__(self, config: DatabaseConfig) -> None:
@@ -75,10 +88,10 @@ class Database:
 
     def _open_sqlite(self, config: DatabaseConfig) -> sqlite3.Connection:
         path = config.args["database"]
-        # In full: Synapse may have been started in another folder than we.
+        # In full, because Synapse may run in another working directory.
         self._where = f"{os.path.abspath(path)}, from {config.where}"
         with self._translated():
-            # mode=ro: a misspelt path must not leave an empty database behind.
+            # With mode=ro, a misspelt path does not create an empty database.
             connection = sqlite3.connect(
                 f"file:{quote(path)}?mode=ro",
                 uri=True,
@@ -103,17 +116,17 @@ class Database:
             )
             connection.set_session(readonly=True)
         except (psycopg2.ProgrammingError, TypeError):
-            # The driver's text quotes what it could not understand, a password perhaps.
+            # The driver's message quotes what it did not understand, perhaps a password.
             raise ConfigError(
-                f"{config.where} is not a PostgreSQL connection's: "
-                "give psycopg2's arguments, such as user, password, dbname, host and port"
+                f"{config.where}: psycopg2 does not understand these arguments; "
+                "it takes user, password, dbname, host, port and so on"
             ) from None
         except psycopg2.Error as error:
             raise self._unavailable(error) from error
         return connection
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()
 
     def idle_local(self, before_ms: int | None) -> Iterator[tuple[str]]:
@@ -124,9 +137,11 @@ class Database:
         return self._stream(LOCAL, before_ms)
 
     def idle_remote(self, before_ms: int | None) -> Iterator[tuple[str | None, str, str | None]]:
-        """Origin, media id and filesystem id of remote media, likewise.
+        """Origin, media id and filesystem id of remote media that were not accessed.
 
-        An origin that is empty comes as ``None``.
+        An empty origin comes as ``None``.
+
+        :param before_ms: milliseconds since the epoch; ``None`` for all media.
         """
         return self._stream(REMOTE, before_ms)
 
@@ -140,17 +155,17 @@ class Database:
             if self._is_sqlite:
                 yield from self._connection.execute(sql.replace("%s", "?"), values)
                 return
-            # A named cursor stays on the server: rows come as they are read.
+            # The rows of a named cursor stay on the server until they are read.
             with self._connection, self._connection.cursor("swift_media_upload") as cursor:
                 cursor.itersize = FETCH_ROWS
                 cursor.execute(sql, values)
                 yield from cursor
 
     def facts(self, media: Sequence[Media]) -> dict[tuple[str, str], Facts]:
-        """What is known about these media, by origin and media id.
+        """What the database says about these media, by origin and media id.
 
-        Media that the database does not know, or knows as a web page's
-        preview, are left out.
+        The result leaves out previews of web pages, and media that are not in the
+        database.
         """
         found: dict[tuple[str, str], Facts] = {}
         for start in range(0, len(media), LOOKUP_ROWS):
@@ -193,9 +208,9 @@ class Database:
                 facts.thumbnails.setdefault(name, set()).add(length)
 
     def known(self, kind: str, names: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Which of these origins and filesystem ids belong to any row, be it a preview's.
+        """Which of these pairs of origin and filesystem id have a row, even a preview's.
 
-        Slow for many remote ones: Synapse has no index on ``filesystem_id``.
+        Slow for many remote media: Synapse has no index on ``filesystem_id``.
         """
         found: set[tuple[str, str]] = set()
         for start in range(0, len(names), LOOKUP_ROWS):
@@ -212,8 +227,11 @@ class Database:
     def _matching(
         self, sql: str, key: str, wanted: Sequence[tuple[str, ...]]
     ) -> Iterable[tuple[Any, ...]]:
-        """All rows whose key is wanted."""
-        # PostgreSQL's text holds no NUL: such a name is in no row of it.
+        """All rows whose key is one of ``wanted``.
+
+        :param sql: a query that ends in ``WHERE`` or ``AND``.
+        """
+        # PostgreSQL refuses text with NUL, so no row has such a name.
         kept = wanted if self._is_sqlite else [row for row in wanted if "\0" not in "".join(row)]
         if not kept:
             return []

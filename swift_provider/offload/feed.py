@@ -1,8 +1,8 @@
-"""What an upload has to look at, prepared page by page, one page ahead.
+"""Prepares the work of an upload page by page, one page ahead.
 
-A page is a few hundred media: their facts from the database, their files on
-disk, and what the container's listing says about them. However many millions
-the cache names, no more than two pages are in memory.
+A page has a few hundred media: what the database says about them, their files on disk,
+and what the listing of the container says about their objects. At most two pages are in
+memory, however many media the cache lists.
 """
 
 from __future__ import annotations
@@ -13,24 +13,27 @@ from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred, DeferredLock
 
-from swift_provider.client import SwiftClient
+from swift_provider.client import Threads
+from swift_provider.errors import UnsafeNameError
 from swift_provider.offload.database import Database, Facts
-from swift_provider.offload.disk import Expected, files_of
-from swift_provider.offload.jobs.update import is_on_disk
-from swift_provider.offload.listing import Hint, Listing
-from swift_provider.offload.media_names import Media, UnsafeNameError
+from swift_provider.offload.disk import Expected, files_of, is_on_disk
+from swift_provider.offload.listing_hints import Hint, Listing
+from swift_provider.offload.media_names import Media
 
 PAGE_MEDIA = 500
 
-#: Told about what is left out: a path or a media's name, why, and whether it is a failure.
+#: Called for what is left out, with a path or a media's name, the reason, and whether it
+#: counts as a failure.
 Report = Callable[[str, str, bool], None]
 
 
 @dataclass
 class MediaWork:
-    """One media, its files on disk, and hints about their objects.
+    """One media, and what to do about it.
 
-    :param left: something of it stays on disk, whatever becomes of the files.
+    :ivar files: its files on disk.
+    :ivar hints: what the listing says about each file's object, by the file's path.
+    :ivar left: whether files of the media stay on disk that are not in ``files``.
     """
 
     media: Media
@@ -40,22 +43,23 @@ class MediaWork:
 
 
 class Feed:
-    """Hands out work, one media at a time.
+    """Hands out the work, one media at a time.
 
-    :param pages: of media, in the order of their files' names; read in a thread.
+    :param lookups: threads for the database and the disk.
+    :param pages: the media, sorted by the names of their files; read in a thread.
     :param report: called on the reactor's thread.
     """
 
     def __init__(
         self,
-        client: SwiftClient,
+        lookups: Threads,
         database: Database,
         pages: Iterator[list[Media]],
         base_path: str,
         listing: Listing,
         report: Report,
     ) -> None:
-        self._client = client
+        self._lookups = lookups
         self._database = database
         self._pages = pages
         self._base_path = base_path
@@ -66,9 +70,11 @@ class Feed:
         self._next: Deferred[list[MediaWork]] | None = None
 
     async def take(self) -> MediaWork | None:
-        """The next media; ``None`` when there is no more.
+        """The next media; ``None`` at the end.
 
-        :raises DatabaseUnavailableError: and other errors that end the run.
+        :raises DatabaseUnavailableError: if the database fails.
+        :raises CacheError: if the cache or the plan cannot be read.
+        :raises SwiftError: if the listing fails for good.
         """
         async with self._turn:
             while not self._ready:
@@ -81,7 +87,7 @@ class Feed:
             return self._ready.popleft()
 
     async def close(self) -> None:
-        """Let the page that is being prepared come to its end, and forget it."""
+        """Wait for the page in preparation, drop it, and close the listing."""
         pending, self._next = self._next, None
         if pending is not None:
             pending.addErrback(lambda failure: None)
@@ -93,7 +99,7 @@ class Feed:
 
     async def _prepared(self) -> list[MediaWork]:
         left_out: list[tuple[str, str, bool]] = []
-        page: list[MediaWork] = await self._client.run_in_thread(self._look, left_out)
+        page = await self._lookups.run(self._look, left_out)
         for item in left_out:
             self._report(*item)
         hints = await self._listing.look([file.path for work in page for file in work.files])
@@ -102,7 +108,10 @@ class Feed:
         return page
 
     def _look(self, left_out: list[tuple[str, str, bool]]) -> list[MediaWork]:
-        """The next page's media, in a thread; empty at the end."""
+        """The media of the next page; empty at the end. Runs in a thread.
+
+        :param left_out: gets the arguments of each call of :data:`Report` to make.
+        """
         page = next(self._pages, [])
         facts = self._database.facts(page)
         return [
@@ -114,10 +123,10 @@ class Feed:
         self, media: Media, facts: Facts | None, left_out: list[tuple[str, str, bool]]
     ) -> MediaWork:
         work = MediaWork(media)
-        reason = why_not(media, facts)
+        reason = reason_to_skip(media, facts)
         try:
             if facts is None or reason is not None:
-                # Of an upload that never came there is a row, but nothing to report.
+                # An upload that was never finished may have a row and no file: no report.
                 work.left = is_on_disk(self._base_path, media)
                 if work.left:
                     left_out.append((str(media), str(reason), False))
@@ -137,8 +146,8 @@ class Feed:
         return work
 
 
-def why_not(media: Media, facts: Facts | None) -> str | None:
-    """Why a media is not to be touched; ``None`` if it may be."""
+def reason_to_skip(media: Media, facts: Facts | None) -> str | None:
+    """Why a job must leave a media alone; ``None`` if it may handle it."""
     if facts is None:
         return "Synapse does not know it any more"
     if facts.filesystem_id != media.filesystem_id:

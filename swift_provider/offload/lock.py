@@ -1,9 +1,9 @@
-"""One run at a time for one cache.
+"""A lock that lets one run at a time use a cache.
 
-The lock is ``flock`` on a file of its own beside the cache: it ends with the
-process, however that ends, and does not meet SQLite's own locks on the cache
-(on NFS both kinds are one). The file stays behind: to remove it would let two
-runs lock two files of the same name.
+The lock is ``flock`` on a file beside the cache. The kernel releases it when the process
+ends, even if the process was killed. A lock on the cache itself would get in the way of
+SQLite's own locks, because NFS does not keep the two kinds apart. The lock file is never
+deleted: two runs could then each lock a file of the same name.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from swift_provider.errors import ConfigError
 class RunLock:
     """Held from creation until :meth:`close`.
 
-    :param cache_path: the cache that must have one user only.
-    :raises ConfigError: if another run has it, naming its process; or if the
-        lock file cannot be made.
+    :param cache_path: the cache; it need not exist.
+    :raises ConfigError: if another run holds the lock; the message names its process. Or
+        if the lock file cannot be created.
     """
 
     def __init__(self, cache_path: str) -> None:
@@ -37,7 +37,7 @@ class RunLock:
             raise ConfigError(
                 f"another run is using {cache_path}"
                 + (f" (process {holder})" if holder else "")
-                + ": wait for its end, or give --cache-db another file"
+                + ": wait until it ends, or choose another file with --cache-db"
             ) from None
         except OSError as error:
             self.close()
@@ -48,9 +48,9 @@ class RunLock:
         try:
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
-        except OSError:  # a full disk; the number only serves another run's message
+        except OSError:  # The disk is full. Only the message of another run needs the number.
             pass
 
     def close(self) -> None:
-        """Let the next run begin."""
+        """Release the lock."""
         os.close(self._descriptor)

@@ -1,9 +1,9 @@
 """Where Synapse keeps media, as paths relative to its media store.
 
-The rules are those of Synapse's ``synapse/media/filepath.py``. Every part of
-a path comes from a database row that a remote server may have had a say in,
-so a part is accepted only if Synapse itself would accept it. Previews of web
-pages (``url_cache``) never go to a storage provider and have no path here.
+The rules are those of Synapse's ``synapse/media/filepath.py``. The parts of a path come
+from database rows, and a remote server chooses some of their values. So a part is
+accepted only if Synapse itself would accept it. Previews of web pages (``url_cache``)
+never go to a storage provider and have no path here.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from swift_provider.errors import UnsafeNameError
+
 LOCAL = "local"
 REMOTE = "remote"
 
 #: The media store's folders that hold media; Synapse spells the last one without an "s".
 ROOTS = ("local_content", "local_thumbnails", "remote_content", "remote_thumbnail")
 
-# The characters of Synapse's ALLOWED_CHARACTERS, and no longer than a file name may be.
+# The characters of Synapse's ALLOWED_CHARACTERS; a file name has at most 255 of them.
 _PART = r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9_.\[\]:-]{1,255}"
 _SERVER_NAME = re.compile(_PART + r"\Z")
 _FILE_ID = re.compile(
@@ -27,16 +29,12 @@ _FILE_ID = re.compile(
 _SHOWN_CHARACTERS = 80
 
 
-class UnsafeNameError(ValueError):
-    """A name that Synapse would not use as part of a path."""
-
-
 class Media(NamedTuple):
     """One row of Synapse's ``local_media_repository`` or ``remote_media_cache``.
 
-    :param origin: the remote server's name; empty for local media.
-    :param filesystem_id: what the path is made of; equals the media id if local.
-    :param kind: :data:`LOCAL` or :data:`REMOTE`.
+    :ivar origin: the remote server's name; empty for local media.
+    :ivar filesystem_id: the path is made from it; for local media it is the media id.
+    :ivar kind: :data:`LOCAL` or :data:`REMOTE`.
     """
 
     origin: str
@@ -45,24 +43,30 @@ class Media(NamedTuple):
     kind: str
 
     def __str__(self) -> str:
-        return f"{shown(self.origin)}/{shown(self.media_id)}" if self.origin else shown(self[1])
+        return (
+            f"{shown(self.origin)}/{shown(self.media_id)}" if self.origin else shown(self.media_id)
+        )
 
 
 class Places(NamedTuple):
-    """Where one media is kept: relative paths."""
+    """Where Synapse keeps one media.
+
+    :ivar content: path of the file.
+    :ivar thumbnails: path of the folder with the thumbnails.
+    """
 
     content: str
     thumbnails: str
 
     def on(self, base_path: str) -> Places:
-        """The same below a media store."""
+        """The same paths below a media store."""
         return Places(f"{base_path}/{self.content}", f"{base_path}/{self.thumbnails}")
 
 
 def places(origin: str, filesystem_id: str, kind: str) -> Places:
-    """Where Synapse keeps a media's file, and the folder of its thumbnails.
+    """Where Synapse keeps a media.
 
-    :raises UnsafeNameError: if the names would lead anywhere else.
+    :raises UnsafeNameError: if Synapse would not use the names in a path.
     """
     if _FILE_ID.match(filesystem_id) is None:
         raise UnsafeNameError(f"not a file that Synapse would make: {shown(filesystem_id)}")
@@ -77,10 +81,10 @@ def places(origin: str, filesystem_id: str, kind: str) -> Places:
 def thumbnail_names(
     width: int, height: int, content_type: str, method: str, kind: str
 ) -> Iterator[str]:
-    """The names a thumbnail's file may have inside its media's folder.
+    """The names that a thumbnail's file may have in the folder of its media.
 
-    Thumbnails of remote media once had names without the method; those files
-    are still read. Nothing is yielded for a row that could not have a file.
+    Older versions of Synapse left the method out of the names of remote thumbnails, and
+    Synapse still reads such files. A row that cannot have a file yields nothing.
     """
     top_level, slash, sub = content_type.partition("/")
     stem = f"{width}-{height}-{top_level}-{sub}"
@@ -92,14 +96,14 @@ def thumbnail_names(
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether Synapse could have made a file of this name."""
+    """Whether Synapse would use this name for a thumbnail's file."""
     return _SERVER_NAME.match(name) is not None
 
 
 def media_of_object(path: str) -> tuple[str, str, str] | None:
-    """Which media a relative path belongs to.
+    """The media to which a relative path belongs.
 
-    :returns: kind, origin and filesystem id; ``None`` if Synapse keeps nothing there.
+    :returns: kind, origin and filesystem id; ``None`` if Synapse keeps no media there.
     """
     root, _, rest = path.partition("/")
     parts = rest.split("/")
@@ -121,6 +125,6 @@ def media_of_object(path: str) -> tuple[str, str, str] | None:
 
 
 def shown(name: str) -> str:
-    """A name that nobody has checked, made fit for a terminal: short, and without controls."""
+    """An unchecked name, safe to print: shortened, and control characters escaped."""
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name[:_SHOWN_CHARACTERS])
     return text + "…" if len(name) > _SHOWN_CHARACTERS else text

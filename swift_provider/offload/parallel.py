@@ -1,4 +1,4 @@
-"""A few things at a time out of any number."""
+"""Handles any number of items, a few at a time."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ async def in_parallel(
     handle: Callable[[Item], Coroutine[Any, Any, None]],
     stopping: Callable[[], bool],
 ) -> None:
-    """Take items and handle them, each worker one at a time.
+    """Take items and handle them until there are no more.
 
-    :param take: gives the next item; ``None`` when there is no more.
-    :param stopping: no further item is taken once it says so.
-    :raises Exception: the first that either function raised, once no worker is busy.
+    :param workers: how many items are handled at once.
+    :param take: returns the next item; ``None`` at the end.
+    :param stopping: once it returns ``True``, the workers take no further item.
+    :raises Exception: the first error that ``take`` or ``handle`` raised, after all
+        workers have finished. An error lets no worker take a further item.
     """
     errors: list[Exception] = []
 
@@ -41,7 +43,7 @@ async def in_parallel(
 
 
 class Items(Generic[Item]):
-    """Hands out one by one what comes in pages; the next page is asked for when one is used up."""
+    """Hands out the items of pages one by one; reads a page when the last one is used up."""
 
     def __init__(self, pages: AsyncGenerator[list[Item], None]) -> None:
         self._pages = pages
@@ -49,7 +51,10 @@ class Items(Generic[Item]):
         self._turn = DeferredLock()
 
     async def take(self) -> Item | None:
-        """The next item; ``None`` at the end. Raises what the pages raise."""
+        """The next item; ``None`` at the end.
+
+        :raises Exception: any error of the pages.
+        """
         async with self._turn:
             while not self._ready:
                 try:
@@ -59,5 +64,5 @@ class Items(Generic[Item]):
             return self._ready.popleft()
 
     async def close(self) -> None:
-        """Ask for no further page."""
+        """Read no further page."""
         await self._pages.aclose()

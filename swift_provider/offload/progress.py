@@ -1,4 +1,4 @@
-"""Shows how far a job is: a bar on a terminal, now and then a line elsewhere."""
+"""Shows the progress of a job: a bar on a terminal, otherwise a line every 30 seconds."""
 
 from __future__ import annotations
 
@@ -11,25 +11,30 @@ LINE_EVERY_SECONDS = 30.0
 
 
 class Progress:
-    """Shows nothing itself; also what ``--no-progress`` gives."""
+    """What a job reports while it runs. This class shows nothing."""
 
     def advance(self, count: int, files: int = 0, failed: int = 0, size: int = 0) -> None:
-        """So many more are done.
+        """Add to the number of media that are done.
 
-        :param files: files dealt with in all, where that is not what is counted.
-        :param failed: files that failed, in all.
-        :param size: bytes that were sent or received, in all.
+        :param count: how many more.
+        :param files: how many files the run has handled so far.
+        :param failed: how many files have failed so far.
+        :param size: how many bytes the run has sent or received so far.
         """
 
     def note(self, line: str) -> None:
-        """Show a line that stays."""
+        """Print a line, above the bar if there is one."""
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Show the final state."""
 
 
 class Lines(Progress):
-    """For a log file: a line every :data:`LINE_EVERY_SECONDS`, at once on its way."""
+    """For a log file: prints a line every :data:`LINE_EVERY_SECONDS`, and flushes it.
+
+    :param total: of media; ``None`` if unknown.
+    :param silent: print notes only; for ``--no-progress``.
+    """
 
     def __init__(self, total: int | None, stream: TextIO, *, silent: bool = False) -> None:
         self._total = total
@@ -39,7 +44,6 @@ class Lines(Progress):
         self._began = self._shown = time.monotonic()
 
     def advance(self, count: int, files: int = 0, failed: int = 0, size: int = 0) -> None:
-        """Count, and say so if the last line is old."""
         self._done += count
         now = time.monotonic()
         if self._silent or now - self._shown < LINE_EVERY_SECONDS:
@@ -53,12 +57,14 @@ class Lines(Progress):
         )
 
     def note(self, line: str) -> None:
-        """Show a line that stays."""
         print(line, file=self._stream, flush=True)
 
 
 class Bar(Progress):
-    """For a terminal, drawn by tqdm."""
+    """For a terminal, drawn by tqdm.
+
+    :param total: of media; ``None`` if unknown.
+    """
 
     def __init__(self, total: int | None, stream: TextIO) -> None:
         import tqdm
@@ -66,7 +72,6 @@ class Bar(Progress):
         self._bar: Any = tqdm.tqdm(total=total, unit=" media", file=stream, dynamic_ncols=True)
 
     def advance(self, count: int, files: int = 0, failed: int = 0, size: int = 0) -> None:
-        """Move the bar."""
         if files or failed:
             self._bar.set_postfix_str(
                 f"{files} files, {readable(size)}, {failed} failed", refresh=False
@@ -74,19 +79,17 @@ class Bar(Progress):
         self._bar.update(count)
 
     def note(self, line: str) -> None:
-        """Show a line above the bar."""
         self._bar.write(line, file=self._bar.fp)
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
         self._bar.close()
 
 
 def progress(total: int | None, stream: TextIO, *, wanted: bool) -> Progress:
-    """What suits the stream.
+    """A bar for a terminal, lines for any other stream.
 
-    :param total: how many there are; ``None`` if nobody knows.
-    :param wanted: ``False`` shows notes only.
+    :param total: of media; ``None`` if unknown.
+    :param wanted: ``False`` for notes only.
     """
     if wanted and stream.isatty():
         return Bar(total, stream)

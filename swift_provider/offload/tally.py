@@ -1,4 +1,4 @@
-"""What a run did, counted."""
+"""Counts what a run did."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 @dataclass
 class Tally:
-    """Figures of any job.
+    """The figures of one run of any job.
 
-    :param counts: what was found or done, by its name.
-    :param skipped: left alone, by reason; no fault.
-    :param failed: by reason.
-    :param stopped: why the run ended early; ``None`` if it did not.
-    :param interrupted: it ended early because it was asked to.
+    :ivar counts: what was found or done, each with its name.
+    :ivar skipped: what was left alone without an error, by reason.
+    :ivar failed: files that failed, by reason.
+    :ivar stopped: the error that ended the run early; ``None`` if there was none.
+    :ivar interrupted: a signal ended the run early.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -35,11 +35,11 @@ class Tally:
         return sum(self.failed.values())
 
     def finish(self) -> None:
-        """Note the time that the run took."""
+        """Record how long the run took."""
         self.seconds = time.monotonic() - self.began
 
     def as_mapping(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """The figures for ``--json``."""
         return {
             **self._figures(),
             "skipped": dict(self.skipped),
@@ -56,67 +56,19 @@ class Tally:
         }
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The figures as text."""
         lines = self._headlines()
         lines += [f"Skipped: {count}: {why}" for why, count in self.skipped.most_common()]
         lines += [f"Failed: {count}: {why}" for why, count in self.failed.most_common()]
         lines.append(f"Time: {self.seconds:.1f} s")
         if self.interrupted:
-            lines.append("Interrupted: the next run goes on from here")
+            lines.append("Interrupted: the next run continues from here")
         if self.stopped is not None:
             lines.append(f"Stopped early: {self.stopped}")
         return lines
 
     def _headlines(self) -> list[str]:
         return [f"{name}: {count}" for name, count in self.counts.items()]
-
-
-@dataclass
-class Summary(Tally):
-    """Figures of one ``upload``; all count files, but for those that say otherwise.
-
-    :param dry_run: whether uploads and deletions were only counted, not done.
-    :param found: files on disk that were looked at.
-    :param present: Swift had the same bytes already.
-    :param replaced: of those uploaded, took the place of an object that was wrong.
-    """
-
-    dry_run: bool = False
-    media: int = 0
-    found: int = 0
-    present: int = 0
-    uploaded: int = 0
-    replaced: int = 0
-    deleted: int = 0
-    uploaded_bytes: int = 0
-    deleted_bytes: int = 0
-
-    def _figures(self) -> dict[str, Any]:
-        return {
-            "dry_run": self.dry_run,
-            "media": self.media,
-            "found": self.found,
-            "already_there": self.present,
-            "uploaded": self.uploaded,
-            "replaced": self.replaced,
-            "deleted": self.deleted,
-            "uploaded_bytes": self.uploaded_bytes,
-            "deleted_bytes": self.deleted_bytes,
-        }
-
-    def _headlines(self) -> list[str]:
-        uploaded, deleted = "Uploaded", "Deleted"
-        if self.dry_run:
-            uploaded, deleted = "Would have uploaded", "Would have deleted"
-        lines = [
-            f"Looked at {self.media} media, {self.found} files on disk",
-            f"Already in Swift: {self.present}",
-            f"{uploaded}: {self.uploaded} ({readable(self.uploaded_bytes)})",
-            f"{deleted}: {self.deleted} ({readable(self.deleted_bytes)})",
-        ]
-        if self.replaced:
-            lines.append(f"Of the uploads, took the place of a wrong object: {self.replaced}")
-        return lines
 
 
 def readable(count: float) -> str:

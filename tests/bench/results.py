@@ -15,7 +15,7 @@ OURS = "ours"
 Sample = Mapping[str, float]
 #: Runs one candidate in one round, and tells its samples by case.
 Run = Callable[[int], Mapping[str, Sample]]
-#: Says something to whoever waits.
+#: Says something to the person at the terminal.
 Say = Callable[[str], None]
 
 

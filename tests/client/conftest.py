@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,14 +12,17 @@ from uuid import uuid4
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from zope.interface import implementer
 
-from swift_provider.client import FileSource, Patience, SwiftClient
+from swift_provider.client import FileSource, Patience, Store, SwiftClient
 from swift_provider.config import parse_settings
 from tests.servers.fault_proxy import FaultProxy
+from tests.servers.faults import Fault, Pass
 from tests.servers.keystone import REGION, Credentials
 from tests.servers.swift import Swift
+from tests.servers.tls import Authority, make_ca
 
 #: Gives up soon, so that a test of a lasting failure is quick.
 IMPATIENT = Patience(total_seconds=2.0, first_delay=0.01, longest_delay=0.1, operation_seconds=30.0)
@@ -86,15 +89,9 @@ def make_client(account: Credentials, swift: Swift) -> Iterator[Callable[..., Sw
 
     yield make
     for client in clients:
-        assert client.slots.in_flight == 0, "a slot was not given back"
+        assert client.slots.in_flight == 0, "a slot was not released"
         assert client.slots.waiting == 0
-        pytest_twisted.blockon(_closed(client))
-
-
-def _closed(client: SwiftClient) -> Any:
-    from twisted.internet.defer import ensureDeferred
-
-    return ensureDeferred(client.close())
+        pytest_twisted.blockon(ensureDeferred(client.close()))
 
 
 @pytest.fixture
@@ -107,10 +104,14 @@ def client(make_client: Callable[..., SwiftClient]) -> SwiftClient:
 def container(client: SwiftClient) -> str:
     """A new, empty container."""
     name = f"tests-{uuid4().hex[:12]}"
-    from twisted.internet.defer import ensureDeferred
-
-    pytest_twisted.blockon(ensureDeferred(client.create_container(name)))
+    pytest_twisted.blockon(ensureDeferred(Store(client, name).create()))
     return name
+
+
+@pytest.fixture
+def store(client: SwiftClient, container: str) -> Store:
+    """The new container, without a proxy on the way to it."""
+    return Store(client, container)
 
 
 @pytest.fixture
@@ -129,39 +130,109 @@ def make_file(tmp_path: Path) -> Iterator[Callable[[bytes], FileSource]]:
         source.close()
 
 
+class RecordingProxy(FaultProxy):
+    """Remembers its faults, to check at the end of a test that they happened."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._added: list[Fault] = []
+
+    def add(self, *faults: Fault) -> None:
+        """Add faults that must happen in this test: each as often as its ``times`` says,
+        or at least once if it says ``None``.
+        """
+        self._added.extend(faults)
+        super().add(*faults)
+
+    def add_optional(self, *faults: Fault) -> None:
+        """Add faults that may happen less often, or never."""
+        super().add(*faults)
+
+    def unused_faults(self) -> list[Fault]:
+        """The faults that must happen and did not, or not often enough."""
+        return [fault for fault in self._added if not _happened(fault)]
+
+
+def _happened(fault: Fault) -> bool:
+    count = fault.taken if isinstance(fault, Pass) else fault.fired
+    return count > 0 if fault.times is None else count == fault.times
+
+
+@pytest_twisted.async_yield_fixture
+async def make_fault_proxy() -> AsyncIterator[Callable[..., Awaitable[RecordingProxy]]]:
+    """Starts proxies in front of a port; fails the test if a fault did not happen."""
+    proxies: list[RecordingProxy] = []
+
+    async def make(port: int | None, tls: Any = None) -> RecordingProxy:
+        proxy = RecordingProxy(reactor, "127.0.0.1", port, tls=tls)
+        await proxy.start()
+        proxies.append(proxy)
+        return proxy
+
+    yield make
+    for proxy in proxies:
+        await proxy.stop()
+    unused = [fault for proxy in proxies for fault in proxy.unused_faults()]
+    assert not unused, f"these faults did not happen (as often as they should): {unused}"
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The CA of the proxies that speak TLS."""
+    return make_ca(tmp_path_factory.mktemp("ca"))
+
+
+PutObject = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture
+def put_object(store: Store, make_file: Callable[[bytes], FileSource]) -> PutObject:
+    """Puts an object into Swift, past the proxy; its name is ``object`` by default."""
+
+    async def put(content: bytes, name: str = "object") -> None:
+        await store.put(name, make_file(content))
+
+    return put
+
+
 @dataclass
 class Faulty:
     """The real Swift behind a proxy that breaks exchanges as it is told.
 
     :ivar storage_url: of the account, by way of the proxy.
+    :ivar clients: all clients that were made here.
     """
 
-    proxy: FaultProxy
+    proxy: RecordingProxy
     storage_url: str
-    _make_client: Callable[..., SwiftClient]
+    make_client: Callable[..., SwiftClient]
+    clients: list[SwiftClient] = field(default_factory=list)
 
     def client(self, **options: Any) -> SwiftClient:
         """A client that reaches Swift through the proxy only."""
-        return self._make_client(storage_url=self.storage_url, **options)
+        self.clients.append(self.make_client(**{"storage_url": self.storage_url, **options}))
+        return self.clients[-1]
+
+    def store(self, container: str, **options: Any) -> Store:
+        """A container, by a new client that reaches Swift through the proxy only."""
+        return Store(self.client(**options), container)
 
 
-@pytest_twisted.async_yield_fixture
-async def make_faulty(
-    make_client: Callable[..., SwiftClient], account: Credentials, swift: Swift
-) -> AsyncIterator[Callable[..., Awaitable[Faulty]]]:
+@pytest.fixture
+def make_faulty(
+    make_client: Callable[..., SwiftClient],
+    make_fault_proxy: Callable[..., Awaitable[RecordingProxy]],
+    account: Credentials,
+    swift: Swift,
+) -> Callable[..., Awaitable[Faulty]]:
     """Puts a proxy in front of Swift; ``tls`` as of :class:`FaultProxy`."""
-    proxies: list[FaultProxy] = []
 
     async def make(tls: Any = None) -> Faulty:
-        proxy = FaultProxy(reactor, "127.0.0.1", urlsplit(swift.url).port, tls=tls)
-        await proxy.start()
-        proxies.append(proxy)
+        proxy = await make_fault_proxy(urlsplit(swift.url).port, tls)
         url = proxy.url_for(swift.account_url(account.project_id))
         return Faulty(proxy, url, make_client)
 
-    yield make
-    for proxy in proxies:
-        await proxy.stop()
+    return make
 
 
 @pytest_twisted.async_yield_fixture

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import random
-import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred
 
-from swift_provider.client import FileSource, Patience, SwiftClient
-from swift_provider.client.bodies import BytesBody
-from swift_provider.client.client import WHOLE_BYTES
+from swift_provider.client import Patience, Store
 from swift_provider.client.downloads import State, StreamedDownload
 from swift_provider.client.observer import Observer
-from swift_provider.client.requester import Request, drained
-from swift_provider.client.slots import Lane
 from swift_provider.errors import (
     ConnectionFailedError,
     ConsumerStoppedError,
@@ -30,9 +23,9 @@ from swift_provider.errors import (
     ObjectNotFoundError,
     SwiftError,
     SwiftProviderError,
-    TimedOutError,
 )
-from tests.client.conftest import Faulty, Sink
+from tests.client.conftest import Faulty, PutObject, Sink
+from tests.client.trouble import MIB, descriptors, fetch, gets, settled, started, turn, until
 from tests.servers.faults import (
     AFTER_STATUS_LINE,
     BEFORE_RESPONSE,
@@ -47,69 +40,12 @@ from tests.servers.faults import (
     Then,
     in_response,
 )
-from tests.servers.tls import Authority, make_ca
+from tests.servers.tls import Authority
 
 SMALL = random.Random(1).randbytes(60_000)
 LARGE = random.Random(2).randbytes(3_000_000)
 MD5 = hashlib.md5(LARGE).hexdigest()
 GET = ("GET", "/object$")
-MIB = 1024 * 1024
-
-Store = Callable[..., Awaitable[None]]
-
-
-@pytest.fixture
-def store(client: SwiftClient, container: str, make_file: Callable[[bytes], FileSource]) -> Store:
-    """Puts an object into Swift, past the proxy."""
-
-    async def store(content: bytes, name: str = "object") -> None:
-        await client.put_object(container, name, make_file(content))
-
-    return store
-
-
-async def fetch(client: SwiftClient, container: str, sink: Sink | None = None) -> bytes:
-    """The content of ``object``, as a consumer gets it."""
-    sink = sink or Sink()
-    download = await client.get_object(container, "object")
-    await download.deliver(sink)
-    return sink.content
-
-
-def started(coroutine: Any) -> tuple[Deferred[Any], list[Any]]:
-    """An operation under way, and, once it has ended, its result or error."""
-    outcome: list[Any] = []
-    deferred = ensureDeferred(coroutine)
-    deferred.addCallbacks(outcome.append, lambda failure: outcome.append(failure.value))
-    return deferred, outcome
-
-
-async def until(true: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Lets the reactor turn until it is true."""
-    end = reactor.seconds() + seconds
-    while not true():
-        assert reactor.seconds() < end, "it did not come to that"
-        turn: Deferred[None] = Deferred()
-        reactor.callLater(0.005, turn.callback, None)
-        await turn
-
-
-async def settled(number: Callable[[], int]) -> int:
-    """Returns a number once it has not changed for a quarter of a second."""
-    last, since = None, reactor.seconds()
-    while reactor.seconds() - since < 0.25:
-        if number() != last:
-            last, since = number(), reactor.seconds()
-        turn: Deferred[None] = Deferred()
-        reactor.callLater(0.01, turn.callback, None)
-        await turn
-    assert last is not None
-    return last
-
-
-def gets(faulty: Faulty) -> list[Any]:
-    """The requests for the object, in order."""
-    return [r for r in faulty.proxy.requests if r.method == "GET" and r.path.endswith("/object")]
 
 
 def parked_after(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -120,7 +56,7 @@ def parked_after(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 class Pieces(Sink):
-    """A sink for much."""
+    """A sink that keeps the chunks apart."""
 
     def __init__(self, pause_after: int | None = None) -> None:
         super().__init__(pause_after)
@@ -137,14 +73,14 @@ def resident_bytes() -> int:
 
 
 async def test_a_paused_consumer_stops_the_server(
-    faulty: Faulty, container: str, store: Store, monkeypatch: pytest.MonkeyPatch
+    faulty: Faulty, container: str, put_object: PutObject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is on its way to a consumer that has paused is in the kernels' buffers, not in ours."""
+    """Bytes for a paused consumer stay in the kernels' buffers, not in this process."""
     parked_after(monkeypatch, 60)
     content = random.Random(3).randbytes(64 * MIB)
-    await store(content)
+    await put_object(content)
     sink = Pieces(pause_after=1)
-    download = await faulty.client().get_object(container, "object")
+    download = await faulty.store(container).get("object")
     before = resident_bytes()
     done = download.deliver(sink)
     sent = await settled(lambda: faulty.proxy.bytes_to_client)
@@ -159,13 +95,11 @@ async def test_a_paused_consumer_stops_the_server(
 
 
 async def test_a_pause_within_the_first_bytes_is_kept(faulty: Faulty, container: str) -> None:
-    """Bytes that came together with the headers are written at once; a pause in them holds."""
+    """A pause during the bytes that came with the headers holds."""
     faulty.proxy.add(Answer(200, LARGE, {"ETag": MD5}))
     sink = Pieces(pause_after=1)
-    download = await faulty.client().get_object(container, "object")
-    turn: Deferred[None] = Deferred()
-    reactor.callLater(0, turn.callback, None)
-    await turn
+    download = await faulty.store(container).get("object")
+    await turn()
     done = download.deliver(sink)
     assert sink.pieces, "they did not come together"
     await settled(lambda: len(sink.pieces))
@@ -188,12 +122,16 @@ CUTS: list[Callable[[int], Fault]] = [
 @pytest.mark.parametrize("break_off", CUTS)
 @pytest.mark.parametrize("offset", [0, 1, 64 * 1024, 1_234_567, len(LARGE) - 1])
 async def test_a_broken_body_is_resumed(
-    faulty: Faulty, container: str, store: Store, break_off: Callable[[int], Fault], offset: int
+    faulty: Faulty,
+    container: str,
+    put_object: PutObject,
+    break_off: Callable[[int], Fault],
+    offset: int,
 ) -> None:
-    """A lost connection is followed by a conditional request for the rest, and for no more."""
-    await store(LARGE)
+    """After a lost connection one conditional request asks for the rest."""
+    await put_object(LARGE)
     faulty.proxy.add(break_off(offset))
-    assert await fetch(faulty.client(), container) == LARGE
+    assert await fetch(faulty.store(container)) == LARGE
     _, second = gets(faulty)
     assert second.headers["if-match"] == MD5
     assert second.headers.get("range") == (f"bytes={offset}-" if offset else None)
@@ -201,27 +139,27 @@ async def test_a_broken_body_is_resumed(
 
 
 async def test_a_body_that_breaks_again_and_again(
-    faulty: Faulty, container: str, store: Store
+    faulty: Faulty, container: str, put_object: PutObject
 ) -> None:
-    """Each break further on is mended, however many there are."""
-    await store(LARGE)
+    """A body is resumed as often as it breaks, if each request gets further."""
+    await put_object(LARGE)
     faults = [CUTS[n % 2](100_000 + 7 * n) for n in range(20)]
     faulty.proxy.add(*faults)
-    assert await fetch(faulty.client(), container) == LARGE
+    assert await fetch(faulty.store(container)) == LARGE
     assert [fault.fired for fault in faults] == [1] * 20
     assert len(gets(faulty)) == 21
 
 
 async def test_a_body_without_progress_ends_in_an_error(
-    faulty: Faulty, container: str, store: Store
+    faulty: Faulty, container: str, put_object: PutObject
 ) -> None:
-    """A body that breaks at the same byte each time is given up within the patience."""
-    await store(LARGE)
+    """A body that breaks at the same byte each time fails within the patience."""
+    await put_object(LARGE)
     faulty.proxy.add(Reset(in_response(1000)), Reset(in_response(0), times=None))
     sink = Sink()
     began = reactor.seconds()
     with pytest.raises(ConnectionFailedError, match="in the middle of its answer"):
-        await fetch(faulty.client(), container, sink)
+        await fetch(faulty.store(container), sink)
     assert reactor.seconds() - began < 6
     assert sink.content == LARGE[:1000]
     assert sink.events == ["registered", "unregistered"]
@@ -231,22 +169,22 @@ async def test_a_body_without_progress_ends_in_an_error(
 
 @pytest.mark.parametrize("offset", [0, 100_000])
 async def test_a_silent_body_is_resumed(
-    faulty: Faulty, container: str, store: Store, offset: int
+    faulty: Faulty, container: str, put_object: PutObject, offset: int
 ) -> None:
-    """A body that falls silent is resumed on another connection, and the silent one closed."""
-    await store(LARGE)
+    """A silent body is resumed on another connection, and the silent one is closed."""
+    await put_object(LARGE)
     faulty.proxy.add(stall := Stall(in_response(offset)))
-    assert await fetch(faulty.client(idle_timeout=0.2), container) == LARGE
+    assert await fetch(faulty.store(container, idle_timeout=0.2)) == LARGE
     assert stall.fired == 1
     assert len({seen.connection for seen in gets(faulty)}) == 2
     await until(lambda: faulty.proxy.connections_open <= 1)
 
 
 async def test_a_broken_answer_to_the_request_for_the_rest(
-    faulty: Faulty, container: str, store: Store
+    faulty: Faulty, container: str, put_object: PutObject
 ) -> None:
-    """What goes wrong on the way to the rest is tried again, too."""
-    await store(LARGE)
+    """The request for the rest is retried like any other."""
+    await put_object(LARGE)
     faulty.proxy.add(
         Cut(in_response(1000)),
         Answer(503),
@@ -254,7 +192,7 @@ async def test_a_broken_answer_to_the_request_for_the_rest(
         Cut(BEFORE_RESPONSE),
         Answer(200, raw=b"garbage\r\n\r\n", then=Then.CLOSE),
     )
-    assert await fetch(faulty.client(), container) == LARGE
+    assert await fetch(faulty.store(container)) == LARGE
     assert [seen.headers.get("range") for seen in gets(faulty)] == [None] + 5 * ["bytes=1000-"]
 
 
@@ -273,130 +211,142 @@ async def test_a_broken_answer_to_the_request_for_the_rest(
     ids=["damaged", "cut", "reset", "stalled", "short"],
 )
 async def test_a_small_body_is_right_before_it_is_delivered(
-    faulty: Faulty, container: str, store: Store, fault: Callable[[], Fault]
+    faulty: Faulty, container: str, put_object: PutObject, fault: Callable[[], Fault]
 ) -> None:
-    """What is wrong with a small body is mended before the consumer sees any of it."""
-    await store(SMALL)
+    """A damaged small body is fetched again before the consumer gets any of it."""
+    await put_object(SMALL)
     faulty.proxy.add(fault())
     sink = Sink()
     writes: list[int] = []
     sink.on_write = lambda: writes.append(len(sink.content))
-    await fetch(faulty.client(idle_timeout=0.2), container, sink)
+    await fetch(faulty.store(container, idle_timeout=0.2), sink)
     assert sink.content == SMALL
     assert writes == [len(SMALL)]
     assert len(gets(faulty)) == 2
 
 
-async def test_a_small_body_that_stays_wrong(faulty: Faulty, container: str, store: Store) -> None:
-    """Damage that does not go away is an error of *get_object*, before anything is delivered."""
-    await store(SMALL)
+async def test_a_small_body_that_stays_wrong(
+    faulty: Faulty, container: str, put_object: PutObject
+) -> None:
+    """Lasting damage in a small body is an error of ``get``, before anything is delivered."""
+    await put_object(SMALL)
     faulty.proxy.add(FlipBit(in_response(1), times=None))
     with pytest.raises(DamagedError, match="MD5"):
-        await faulty.client().get_object(container, "object")
+        await faulty.store(container).get("object")
     assert len(gets(faulty)) > 2
 
 
 # Damage and lies
 
 
-async def test_a_flipped_bit_in_a_large_body(faulty: Faulty, container: str, store: Store) -> None:
-    """Wrong bytes that were delivered already make the download fail at its end."""
-    await store(LARGE)
+async def test_a_flipped_bit_in_a_large_body(
+    faulty: Faulty, container: str, put_object: PutObject
+) -> None:
+    """A large body with a wrong byte fails at its end."""
+    await put_object(LARGE)
     faulty.proxy.add(FlipBit(in_response(2_000_000)))
     sink = Sink()
     with pytest.raises(DamagedError):
-        await fetch(faulty.client(), container, sink)
+        await fetch(faulty.store(container), sink)
     assert len(sink.content) == len(LARGE)
     assert sink.events == ["registered", "unregistered"]
 
 
-async def test_a_flipped_bit_after_resuming(faulty: Faulty, container: str, store: Store) -> None:
-    """The sum is that of all pieces."""
-    await store(LARGE)
+async def test_a_flipped_bit_after_resuming(
+    faulty: Faulty, container: str, put_object: PutObject
+) -> None:
+    """The checksum covers the bytes before and after a break."""
+    await put_object(LARGE)
     faulty.proxy.add(Cut(in_response(1_000_000)), FlipBit(in_response(1_000_000)))
     with pytest.raises(DamagedError):
-        await fetch(faulty.client(), container)
+        await fetch(faulty.store(container))
 
 
 @pytest.mark.parametrize("missing", [0, 1, 1_000_000])
 async def test_a_body_without_a_length(
-    faulty: Faulty, container: str, store: Store, missing: int
+    faulty: Faulty, container: str, put_object: PutObject, missing: int
 ) -> None:
-    """A close may be the end or a break: the rest is asked for, and 416 says there is none."""
-    await store(LARGE)
+    """After a close without a length the rest is asked for, and 416 says that there is none."""
+    await put_object(LARGE)
     raw = b"HTTP/1.1 200 OK\r\nETag: %b\r\n\r\n" % MD5.encode()
     raw += LARGE[: len(LARGE) - missing]
     faulty.proxy.add(Answer(200, raw=raw, then=Then.CLOSE))
-    assert await fetch(faulty.client(), container) == LARGE
+    assert await fetch(faulty.store(container)) == LARGE
     assert [seen.status for seen in gets(faulty)] == [200, 206 if missing else 416]
 
 
-async def test_a_chunked_body_that_is_short(faulty: Faulty, container: str, store: Store) -> None:
-    """A chunked body that ends in good order but lacks bytes is no success."""
-    await store(LARGE)
+async def test_a_chunked_body_that_is_short(
+    faulty: Faulty, container: str, put_object: PutObject
+) -> None:
+    """A chunked body that ends cleanly but lacks bytes fails."""
+    await put_object(LARGE)
     raw = b"HTTP/1.1 200 OK\r\nETag: %b\r\nTransfer-Encoding: chunked\r\n\r\n" % MD5.encode()
     raw += b"%x\r\n%b\r\n0\r\n\r\n" % (len(LARGE) - 1, LARGE[:-1])
     faulty.proxy.add(Answer(200, raw=raw))
     with pytest.raises(DamagedError):
-        await fetch(faulty.client(), container)
+        await fetch(faulty.store(container))
 
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
 async def test_a_short_body_with_a_right_length(
-    faulty: Faulty, container: str, store: Store, content: bytes
+    faulty: Faulty, container: str, put_object: PutObject, content: bytes
 ) -> None:
-    """A server that announces as few bytes as it sends is not believed."""
-    await store(content)
+    """A body whose length agrees with the headers but not with the ETag fails."""
+    await put_object(content)
     etag = hashlib.md5(content).hexdigest()
     faulty.proxy.add(Answer(200, content[:-1], {"ETag": etag}, times=None))
     with pytest.raises(DamagedError):
-        await fetch(faulty.client(), container)
+        await fetch(faulty.store(container))
 
 
 @pytest.mark.parametrize(
     "etag", [f'"{MD5}"', f'W/"{MD5}"', MD5.upper(), f'"{MD5.upper()}"'], ids=str
 )
 async def test_an_etag_in_any_writing(
-    faulty: Faulty, container: str, store: Store, etag: str
+    faulty: Faulty, container: str, put_object: PutObject, etag: str
 ) -> None:
-    """Quotes, weakness and case make no other object of it."""
-    await store(LARGE)
+    """Quotes, ``W/`` and case do not make another ETag."""
+    await put_object(LARGE)
     headers = {"ETag": etag, "Content-Length": str(len(LARGE))}
     faulty.proxy.add(Answer(200, LARGE[:500_000], headers, then=Then.CLOSE))
-    assert await fetch(faulty.client(), container) == LARGE
+    assert await fetch(faulty.store(container)) == LARGE
     assert gets(faulty)[1].status == 206
 
 
 async def test_without_an_etag_nothing_is_patched_together(
-    faulty: Faulty, container: str, store: Store
+    faulty: Faulty, container: str, put_object: PutObject
 ) -> None:
-    """Where nothing tells one object from another, a broken body is not continued."""
-    await store(LARGE)
+    """A broken body without an ETag is not resumed."""
+    await put_object(LARGE)
     headers = {"Content-Length": str(len(LARGE))}
     faulty.proxy.add(Answer(200, LARGE[:500_000], headers, then=Then.CLOSE))
     with pytest.raises(SwiftError, match="without an ETag"):
-        await fetch(faulty.client(), container)
+        await fetch(faulty.store(container))
 
 
-async def test_if_match_that_never_matches(faulty: Faulty, container: str, store: Store) -> None:
-    """A 412 is believed only if the object really is another one."""
-    await store(LARGE)
+async def test_if_match_that_never_matches(
+    faulty: Faulty, container: str, put_object: PutObject
+) -> None:
+    """After a 412 the client checks itself whether the object has changed."""
+    await put_object(LARGE)
     faulty.proxy.add(Cut(in_response(1_000_000)), Answer(412, match=GET))
-    assert await fetch(faulty.client(), container) == LARGE
+    assert await fetch(faulty.store(container)) == LARGE
     assert [seen.headers.get("if-match") for seen in gets(faulty)] == [None, MD5, None]
 
 
 # The object meanwhile
 
 
-async def test_an_object_that_was_replaced(faulty: Faulty, container: str, store: Store) -> None:
+async def test_an_object_that_was_replaced(
+    faulty: Faulty, container: str, put_object: PutObject
+) -> None:
     """Bytes of two objects are never mixed."""
-    await store(LARGE)
+    await put_object(LARGE)
     faulty.proxy.add(Cut(in_response(1_000_000)), stall := Stall(ON_REQUEST))
     sink = Sink()
-    _, outcome = started(fetch(faulty.client(), container, sink))
+    _, outcome = started(fetch(faulty.store(container), sink))
     await stall.happened()
-    await store(LARGE[::-1])
+    await put_object(LARGE[::-1])
     stall.release()
     await until(lambda: outcome)
     assert isinstance(outcome[0], ObjectChangedError)
@@ -406,57 +356,61 @@ async def test_an_object_that_was_replaced(faulty: Faulty, container: str, store
 
 @pytest.mark.parametrize("status", [200, 206])
 async def test_an_answer_with_another_etag(
-    faulty: Faulty, container: str, store: Store, status: int
+    faulty: Faulty, container: str, put_object: PutObject, status: int
 ) -> None:
-    """A server that ignores If-Match gives itself away by its ETag."""
-    await store(LARGE)
+    """The ETag of the answer is compared, because a server may ignore If-Match."""
+    await put_object(LARGE)
     headers = {"ETag": "0" * 32, "Content-Range": f"bytes 1000000-2999999/{len(LARGE)}"}
     faulty.proxy.add(Cut(in_response(1_000_000)), Answer(status, LARGE[1_000_000:], headers))
     faulty.proxy.add(Answer(200, b"", {"ETag": "0" * 32}, match=("HEAD", "")))
     sink = Sink()
     with pytest.raises(ObjectChangedError):
-        await fetch(faulty.client(), container, sink)
+        await fetch(faulty.store(container), sink)
     assert sink.content == LARGE[:1_000_000]
 
 
 async def test_an_object_that_was_deleted(
-    faulty: Faulty, container: str, store: Store, client: SwiftClient
+    faulty: Faulty, container: str, put_object: PutObject, store: Store
 ) -> None:
-    """An object that vanishes in the middle of its download is an error."""
-    await store(LARGE)
+    """A download whose object is deleted meanwhile fails."""
+    await put_object(LARGE)
     faulty.proxy.add(Cut(in_response(1_000_000)), stall := Stall(ON_REQUEST))
-    _, outcome = started(fetch(faulty.client(), container))
+    _, outcome = started(fetch(faulty.store(container)))
     await stall.happened()
-    await client.delete_object(container, "object")
+    await store.delete("object")
     stall.release()
     await until(lambda: outcome)
     assert isinstance(outcome[0], ObjectNotFoundError)
 
 
-async def test_a_range_that_is_ignored(faulty: Faulty, container: str, store: Store) -> None:
-    """A 200 in place of a 206 is skipped up to where the consumer is."""
-    await store(LARGE)
+async def test_a_range_that_is_ignored(
+    faulty: Faulty, container: str, put_object: PutObject
+) -> None:
+    """Of a 200 in place of a 206, the bytes that were delivered already are skipped."""
+    await put_object(LARGE)
     faulty.proxy.add(Cut(in_response(1_000_000)), Answer(200, LARGE, {"ETag": MD5}))
-    assert await fetch(faulty.client(), container) == LARGE
+    assert await fetch(faulty.store(container)) == LARGE
 
 
 @pytest.mark.parametrize("shown", ["bytes 1000001-2999999/3000000", "nonsense", ""])
 async def test_a_range_that_was_not_asked_for(
-    faulty: Faulty, container: str, store: Store, shown: str
+    faulty: Faulty, container: str, put_object: PutObject, shown: str
 ) -> None:
-    """A 206 that leaves a gap, or does not say where it begins, is refused."""
-    await store(LARGE)
+    """A 206 that begins too late, or does not say where it begins, is refused."""
+    await put_object(LARGE)
     headers = {"ETag": MD5, "Content-Range": shown}
     faulty.proxy.add(Cut(in_response(1_000_000)), Answer(206, LARGE[1_000_001:], headers))
     with pytest.raises(SwiftError, match="asked for the bytes from 1000000 on"):
-        await fetch(faulty.client(), container)
+        await fetch(faulty.store(container))
 
 
-async def test_a_token_that_ends_meanwhile(faulty: Faulty, container: str, store: Store) -> None:
-    """A 401 to the request for the rest is followed by a new token."""
-    await store(LARGE)
+async def test_a_token_that_ends_meanwhile(
+    faulty: Faulty, container: str, put_object: PutObject
+) -> None:
+    """A 401 to the request for the rest leads to a new token."""
+    await put_object(LARGE)
     faulty.proxy.add(Cut(in_response(1_000_000)), Answer(401))
-    assert await fetch(faulty.client(), container) == LARGE
+    assert await fetch(faulty.store(container)) == LARGE
     tokens = [seen.headers["x-auth-token"] for seen in gets(faulty)]
     assert tokens[0] == tokens[1] != tokens[2]
     assert gets(faulty)[2].headers["range"] == "bytes=1000000-"
@@ -466,39 +420,43 @@ async def test_a_token_that_ends_meanwhile(faulty: Faulty, container: str, store
 
 
 async def test_slow_readers_do_not_stop_others(
-    faulty: Faulty, container: str, store: Store, monkeypatch: pytest.MonkeyPatch
+    faulty: Faulty, container: str, put_object: PutObject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Consumers that stay paused leave their slots and connections to others, and go on later."""
+    """Consumers that stay paused release slots and connections, and are resumed later."""
     parked_after(monkeypatch, 0.1)
-    await store(LARGE)
+    await put_object(LARGE)
     client = faulty.client(threadpool_size=2)
+    store = Store(client, container)
     slow = [Sink(pause_after=1) for _ in range(4)]
-    done = [(await client.get_object(container, "object")).deliver(sink) for sink in slow]
-    assert await fetch(client, container) == LARGE
+    done = [(await store.get("object")).deliver(sink) for sink in slow]
+    assert await fetch(store) == LARGE
     await until(lambda: client.slots.in_flight == 0)
     await until(lambda: faulty.proxy.connections_open <= 1)
-    # Nobody asks for anything as long as all are asleep.
+    # No request is sent while all consumers are paused.
     before = len(faulty.proxy.requests)
     await settled(lambda: len(faulty.proxy.requests))
     assert len(faulty.proxy.requests) == before
-    assert {len(sink.content) < len(LARGE) for sink in slow} == {True}
+    positions = [len(sink.content) for sink in slow]
+    assert 0 < min(positions) <= max(positions) < len(LARGE)
     for sink in slow:
         assert sink.producer is not None
         sink.producer.resumeProducing()
     for deferred in done:
         await deferred
     assert [sink.content == LARGE for sink in slow] == [True] * 4
-    assert {seen.headers["range"] for seen in gets(faulty)[5:]} != set()
+    ranges = [seen.headers.get("range") for seen in gets(faulty)[5:]]
+    assert sorted(ranges) == sorted(f"bytes={position}-" for position in positions)
 
 
 async def test_a_download_that_waits_for_its_consumer(
-    faulty: Faulty, container: str, store: Store, monkeypatch: pytest.MonkeyPatch
+    faulty: Faulty, container: str, put_object: PutObject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A download that nobody delivers gives its slot back, and works when delivered later."""
+    """A download that is not delivered releases its slot, and can be delivered later."""
     parked_after(monkeypatch, 0.1)
-    await store(LARGE)
+    await put_object(LARGE)
     client = faulty.client(threadpool_size=1)
-    download = await client.get_object(container, "object")
+    store = Store(client, container)
+    download = await store.get("object")
     await until(lambda: client.slots.in_flight == 0)
     await faulty.proxy.wait_closed()
     sink = Sink()
@@ -507,13 +465,13 @@ async def test_a_download_that_waits_for_its_consumer(
 
 
 async def test_a_server_that_leaves_while_the_consumer_sleeps(
-    faulty: Faulty, container: str, store: Store
+    faulty: Faulty, container: str, put_object: PutObject
 ) -> None:
-    """A connection that is lost during a pause is noticed at its end, and made up for."""
-    await store(LARGE)
+    """A connection that is lost during a pause is replaced after it."""
+    await put_object(LARGE)
     faulty.proxy.add(cut := Reset(in_response(len(LARGE) - 10)))
     sink = Sink(pause_after=1)
-    done = (await faulty.client().get_object(container, "object")).deliver(sink)
+    done = (await faulty.store(container).get("object")).deliver(sink)
     await cut.happened()
     assert sink.producer is not None
     sink.producer.resumeProducing()
@@ -524,19 +482,16 @@ async def test_a_server_that_leaves_while_the_consumer_sleeps(
 # Consumers that go away or fail
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 @pytest.mark.parametrize("moment", ["before", "at once", "during", "paused"])
 async def test_a_consumer_that_goes_away(
-    faulty: Faulty, container: str, store: Store, moment: str
+    faulty: Faulty, container: str, put_object: PutObject, moment: str
 ) -> None:
-    """Whenever the consumer leaves, connection and slot are given back at once."""
-    await store(LARGE)
+    """When the consumer stops, connection and slot are released at once."""
+    await put_object(LARGE)
     client = faulty.client()
+    store = Store(client, container)
     before = descriptors()
-    download = await client.get_object(container, "object")
+    download = await store.get("object")
     sink = Sink(pause_after=1 if moment == "paused" else None)
     if moment == "before":
         download.abandon()
@@ -558,10 +513,13 @@ async def test_a_consumer_that_goes_away(
     await until(lambda: descriptors() <= before)
 
 
-async def test_a_consumer_that_raises(faulty: Faulty, container: str, store: Store) -> None:
-    """What a consumer raises is the download's error, and everything is given back."""
-    await store(LARGE)
+async def test_a_consumer_that_raises(
+    faulty: Faulty, container: str, put_object: PutObject
+) -> None:
+    """An exception of the consumer fails the download and releases everything."""
+    await put_object(LARGE)
     client = faulty.client()
+    store = Store(client, container)
     sink = Sink()
 
     def disk_full() -> None:
@@ -569,7 +527,7 @@ async def test_a_consumer_that_raises(faulty: Faulty, container: str, store: Sto
 
     sink.on_write = disk_full
     with pytest.raises(OSError, match="No space left"):
-        await fetch(client, container, sink)
+        await fetch(store, sink)
     assert sink.events == ["registered", "unregistered"]
     assert client.slots.in_flight == 0
     await faulty.proxy.wait_closed()
@@ -578,91 +536,11 @@ async def test_a_consumer_that_raises(faulty: Faulty, container: str, store: Sto
 # Time limits
 
 
-@pytest.fixture
-def blackhole() -> Iterator[str]:
-    """A URL to which no connection is ever made: the queue of its port is full."""
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
-    listening.listen(0)
-    waiting = []
-    for _ in range(4):
-        filler = socket.socket()
-        filler.setblocking(False)
-        filler.connect_ex(listening.getsockname())
-        waiting.append(filler)
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1/AUTH_x"
-    for each in (*waiting, listening):
-        each.close()
-
-
-async def test_a_refused_connection_says_so(faulty: Faulty, container: str) -> None:
-    """Nobody listens: tried again for a while, and named."""
-    client = faulty.client()
-    await faulty.proxy.refuse()
-    with pytest.raises(ConnectionFailedError, match="connection refused"):
-        await client.get_object(container, "object")
-
-
-async def test_an_unknown_host_says_so(
-    make_client: Callable[..., SwiftClient], container: str
-) -> None:
-    """A host that no name server knows is named as the reason, and it may be known later."""
-    client = make_client(storage_url="http://swift.invalid/v1/AUTH_x")
-    with pytest.raises(ConnectionFailedError, match="no such host"):
-        await client.get_object(container, "object")
-
-
-async def test_a_host_that_does_not_answer(
-    make_client: Callable[..., SwiftClient], container: str, blackhole: str
-) -> None:
-    """The limit on connecting, and its name."""
-    client = make_client(storage_url=blackhole, connect_timeout=0.2)
-    with pytest.raises(TimedOutError, match=r"no connection was made for 0\.2 seconds"):
-        await client.get_object(container, "object")
-    assert client.slots.in_flight == 0
-
-
-async def test_a_server_without_an_answer(faulty: Faulty, container: str, store: Store) -> None:
-    """The limit on waiting for headers, and its name."""
-    await store(SMALL)
-    faulty.proxy.add(Stall(BEFORE_RESPONSE, times=None))
-    with pytest.raises(TimedOutError, match=r"no answer came for 0\.2 seconds"):
-        await faulty.client(response_timeout=0.2).get_object(container, "object")
-    await faulty.proxy.wait_closed()
-
-
-@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
-async def test_a_body_that_stays_silent(
-    faulty: Faulty, container: str, store: Store, content: bytes
-) -> None:
-    """The limit on silence in a body, and its name."""
-    await store(content)
-    faulty.proxy.add(Stall(in_response(1000)), Stall(in_response(0), times=None))
-    with pytest.raises(TimedOutError, match=r"the body fell silent for 0\.2 seconds"):
-        await fetch(faulty.client(idle_timeout=0.2), container)
-    await faulty.proxy.wait_closed()
-
-
-async def test_a_paused_body_may_be_silent(faulty: Faulty, container: str, store: Store) -> None:
-    """The consumer's own slowness is not taken for the server's."""
-    await store(LARGE)
-    sink = Sink(pause_after=1)
-    done = (await faulty.client(idle_timeout=0.1).get_object(container, "object")).deliver(sink)
-    await until(lambda: sink.content)
-    pause: Deferred[None] = Deferred()
-    reactor.callLater(0.4, pause.callback, None)
-    await pause
-    assert sink.producer is not None
-    sink.producer.resumeProducing()
-    await done
-    assert len(gets(faulty)) == 1
-
-
 # Cancelling
 
 
 class Moment:
-    """When to cancel: set up what stalls, then wait until it does."""
+    """What stalls a download, and when to cancel it."""
 
     def __init__(self, content: bytes, *faults: Fault, deliver: bool = False) -> None:
         self.content = content
@@ -686,19 +564,20 @@ MOMENTS = {
 
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_cancelling_frees_everything(
-    faulty: Faulty, container: str, store: Store, moment: str
+    faulty: Faulty, container: str, put_object: PutObject, moment: str
 ) -> None:
-    """Whenever *get_object* or *deliver* is cancelled, nothing is left of it."""
+    """Cancelling ``get`` or ``deliver`` releases everything."""
     what = MOMENTS[moment]()
-    await store(what.content)
+    await put_object(what.content)
     faulty.proxy.add(*what.faults)
     client = faulty.client()
+    store = Store(client, container)
     sink = Sink()
     if what.deliver:
-        download = await client.get_object(container, "object")
+        download = await store.get("object")
         deferred, outcome = started(_awaited(download.deliver(sink)))
     else:
-        deferred, outcome = started(client.get_object(container, "object"))
+        deferred, outcome = started(store.get("object"))
     await what.faults[-1].happened()
     # What has been relayed by now is to reach the client first.
     await settled(lambda: len(sink.content))
@@ -716,46 +595,33 @@ async def _awaited(deferred: Deferred[None]) -> None:
 
 
 async def test_cancelling_while_waiting_for_a_slot(
-    faulty: Faulty, container: str, store: Store
+    faulty: Faulty, container: str, put_object: PutObject
 ) -> None:
-    """Who leaves the queue takes nobody's place."""
-    await store(LARGE)
+    """A cancelled wait for a slot takes no slot."""
+    await put_object(LARGE)
     client = faulty.client(threadpool_size=1)
-    first = await client.get_object(container, "object")
-    deferred, outcome = started(client.get_object(container, "object"))
+    store = Store(client, container)
+    first = await store.get("object")
+    deferred, outcome = started(store.get("object"))
     assert client.slots.waiting == 1
     deferred.cancel()
     assert isinstance(outcome[0], CancelledError)
     assert (client.slots.waiting, client.slots.in_flight) == (0, 1)
     first.abandon()
-    assert await fetch(client, container) == LARGE
-
-
-async def test_cancelling_while_connecting(
-    make_client: Callable[..., SwiftClient], container: str, blackhole: str
-) -> None:
-    """A connection that is being made is given up."""
-    client = make_client(storage_url=blackhole)
-    before = descriptors()
-    deferred, outcome = started(client.get_object(container, "object"))
-    await until(lambda: descriptors() > before)
-    await settled(descriptors)
-    deferred.cancel()
-    assert isinstance(outcome[0], CancelledError)
-    assert client.slots.in_flight == 0
-    await until(lambda: descriptors() <= before)
+    assert await fetch(store) == LARGE
 
 
 @pytest.mark.parametrize("deliver", [False, True])
 async def test_cancelling_between_two_tries(
-    faulty: Faulty, container: str, store: Store, deliver: bool
+    faulty: Faulty, container: str, put_object: PutObject, deliver: bool
 ) -> None:
-    """Who waits for the next try holds no slot, and its timer goes with it."""
-    await store(LARGE)
+    """A download that waits for a retry holds no slot, and cancelling it cancels the timer."""
+    await put_object(LARGE)
     slowly = Patience(total_seconds=500, first_delay=100, longest_delay=100, operation_seconds=900)
     client = faulty.client(patience=slowly)
+    store = Store(client, container)
     faulty.proxy.add(Cut(in_response(1000)) if deliver else Answer(503))
-    deferred, outcome = started(fetch(client, container))
+    deferred, outcome = started(fetch(store))
     await until(lambda: client.slots.in_flight == 0 and gets(faulty))
     await settled(lambda: len(gets(faulty)))
     assert not outcome
@@ -766,72 +632,8 @@ async def test_cancelling_between_two_tries(
 # What is stored
 
 
-async def put_with(
-    client: SwiftClient,
-    container: str,
-    content: bytes,
-    headers: dict[bytes, bytes],
-    query: str = "",
-) -> None:
-    """A PUT of the test's own making."""
-    request = Request(
-        "PUT",
-        container,
-        "object",
-        query=query,
-        headers=headers,
-        lane=Lane.WRITE,
-        make_body=lambda: BytesBody(content, declare=False),
-    )
-    await client._requester.perform(request, drained)
-
-
-@pytest.mark.parametrize("size", [1000, 1_000_000])
-async def test_stored_bytes_are_not_decoded(
-    faulty: Faulty, container: str, client: SwiftClient, size: int
-) -> None:
-    """An object stored with Content-Encoding is delivered, checked and resumed as it is stored."""
-    content = gzip.compress(random.Random(4).randbytes(size))
-    assert (len(content) > WHOLE_BYTES) == (size > 1000)
-    await put_with(client, container, content, {b"Content-Encoding": b"gzip"})
-    faulty.proxy.add(Cut(in_response(len(content) // 2)))
-    assert await fetch(faulty.client(), container) == content
-    assert len(gets(faulty)) == 2
-    assert gets(faulty)[0].headers["accept-encoding"] == "identity"
-
-
-async def test_answers_without_a_body_that_announce_one(faulty: Faulty, container: str) -> None:
-    """Ceph RGW's HEAD 404 announces bytes that never come: nothing waits for them."""
-    client = faulty.client(response_timeout=5, idle_timeout=5)
-    for length in ("9", "12"):
-        faulty.proxy.add(
-            Answer(404, headers={"Content-Length": length}, match=("HEAD", "/object$"))
-        )
-        with pytest.raises(ObjectNotFoundError):
-            await client.head_object(container, "object")
-
-
-@pytest.mark.parametrize("then", [Then.READ_ON, Then.CLOSE])
-@pytest.mark.parametrize("delay", [None, 0.05])
-async def test_bodies_of_404_are_read_or_dropped(
-    faulty: Faulty, container: str, then: Then, delay: float | None
-) -> None:
-    """A 404 is final however its body comes, and its connection is not left hanging."""
-    client = faulty.client()
-    await client.head_container(container)
-    faulty.proxy.add(
-        *(Answer(404, b"<html>" * n, then=then, body_delay=delay) for n in (0, 1, 10_000))
-    )
-    for _ in range(3):
-        with pytest.raises(ObjectNotFoundError):
-            await client.get_object(container, "object")
-    assert len(gets(faulty)) == 3
-    assert client.slots.in_flight == 0
-    await until(lambda: faulty.proxy.connections_open <= 1)
-
-
 class Told(Observer):
-    """What a download tells."""
+    """Records what a download reports."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
@@ -850,22 +652,24 @@ class Told(Observer):
         self.bytes += count
 
 
-async def test_the_observer_is_told(faulty: Faulty, container: str, store: Store) -> None:
-    """A break and its mending are counted, and each byte once."""
-    await store(LARGE)
+async def test_the_observer_is_told(faulty: Faulty, container: str, put_object: PutObject) -> None:
+    """The observer is told each break, each resumption and each byte once."""
+    await put_object(LARGE)
     told = Told()
     faulty.proxy.add(Pass(), Cut(in_response(1_000_000)))
-    client = faulty.client(observer=told)
-    await client.head_object(container, "object")
-    assert await fetch(client, container) == LARGE
+    store = faulty.store(container, observer=told)
+    await store.head("object")
+    assert await fetch(store) == LARGE
     assert told.log == ["retried ConnectionFailedError", "resumed"]
     assert told.bytes == len(LARGE)
 
 
-async def test_states_are_seen_from_outside(faulty: Faulty, container: str, store: Store) -> None:
-    """A large object is streamed, and its state says how far it is."""
-    await store(LARGE)
-    download = await faulty.client().get_object(container, "object")
+async def test_states_are_seen_from_outside(
+    faulty: Faulty, container: str, put_object: PutObject
+) -> None:
+    """A streamed download shows its state."""
+    await put_object(LARGE)
+    download = await faulty.store(container).get("object")
     assert isinstance(download, StreamedDownload)
     assert download.state is State.OPEN
     await download.deliver(Sink())
@@ -873,11 +677,6 @@ async def test_states_are_seen_from_outside(faulty: Faulty, container: str, stor
 
 
 # TLS
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return make_ca(tmp_path_factory.mktemp("ca"))
 
 
 TLS_BREAKS: list[Callable[[int], Fault]] = [
@@ -894,15 +693,15 @@ async def test_a_broken_body_is_resumed_over_tls(
     make_faulty: Callable[..., Awaitable[Faulty]],
     authority: Authority,
     container: str,
-    store: Store,
+    put_object: PutObject,
     break_off: Callable[[int], Fault],
 ) -> None:
-    """Under TLS breaks and silence look different, and are mended alike."""
-    await store(LARGE)
+    """Under TLS a broken or silent body is resumed too."""
+    await put_object(LARGE)
     faulty = await make_faulty(tls=authority.server_context())
     faulty.proxy.add(break_off(1_234_567), break_off(500_000))
-    client = faulty.client(cacert=str(authority.ca), idle_timeout=0.3)
-    assert await fetch(client, container) == LARGE
+    store = faulty.store(container, cacert=str(authority.ca), idle_timeout=0.3)
+    assert await fetch(store) == LARGE
     assert [seen.headers.get("range") for seen in gets(faulty)] == [
         None,
         "bytes=1234567-",
@@ -916,16 +715,17 @@ async def test_an_abandoned_body_is_closed_at_once_over_tls(
     make_faulty: Callable[..., Awaitable[Faulty]],
     authority: Authority,
     container: str,
-    store: Store,
+    put_object: PutObject,
     monkeypatch: pytest.MonkeyPatch,
     moment: str,
 ) -> None:
-    """No TLS connection waits for the rest of a body that nobody wants."""
+    """Abandoning a download closes its TLS connection without reading the rest."""
     parked_after(monkeypatch, 0.1 if moment == "parked" else 60)
-    await store(random.Random(5).randbytes(16 * MIB))
+    await put_object(random.Random(5).randbytes(16 * MIB))
     faulty = await make_faulty(tls=authority.server_context())
     client = faulty.client(cacert=str(authority.ca))
-    download = await client.get_object(container, "object")
+    store = Store(client, container)
+    download = await store.get("object")
     sink = Sink(pause_after=1 if moment in ("paused", "parked") else None)
     if moment == "parked":
         done = download.deliver(sink)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,16 +19,11 @@ from zope.interface import implementer
 
 from swift_provider.client.answers import ObjectInfo
 from swift_provider.client.checksum import checksum_for
-from swift_provider.client.downloads import (
-    PARK_SECONDS,
-    State,
-    StreamedDownload,
-    WholeDownload,
-)
-from swift_provider.client.http.exchange import Target
+from swift_provider.client.download_turns import Turns
+from swift_provider.client.downloads import PARK_SECONDS, State, StreamedDownload, WholeDownload
 from swift_provider.client.observer import Observer
+from swift_provider.client.requester import Requester
 from swift_provider.client.retry import Patience, Tries
-from swift_provider.client.turns import Turns
 from swift_provider.errors import (
     ConnectionFailedError,
     ConsumerStoppedError,
@@ -35,6 +31,7 @@ from swift_provider.errors import (
     ObjectChangedError,
     RequestRefusedError,
     SwiftError,
+    Target,
 )
 
 CONTENT = b"0123456789"
@@ -104,11 +101,17 @@ class Bench:
     """A download of CONTENT, a consumer, and what happened.
 
     :ivar first: the exchange that the download begins with.
+    :ivar target: for the download's errors.
     :ivar asked: each request for the rest; the test answers it.
+    :ivar done: the Deferred of :meth:`deliver`.
     :ivar outcome: what came of :meth:`deliver`: an empty list until it fired.
     """
 
-    def __init__(self, size: int | None = len(CONTENT), **facts: Any) -> None:
+    target = TARGET
+
+    def __init__(
+        self, size: int | None = len(CONTENT), turns: Turns | None = None, **facts: Any
+    ) -> None:
         self.log: list[Any] = []
         self.clock = Clock()
         self.consumer = LoggedConsumer(self.log)
@@ -117,19 +120,23 @@ class Bench:
         self.outcome: list[Any] = []
         info = info_of(CONTENT, size, **facts)
         self.tries = Tries(PATIENCE, self.clock)
+        # Of the requester a download uses its clock and its waits, and those are real.
+        transport: Any = SimpleNamespace(reactor=self.clock)
+        unused: Any = None
+        self.requester = Requester(transport, unused, unused, PATIENCE, Observer())
+        rest: Any = self
         self.download = StreamedDownload(
             info,
-            TARGET,
             self.first,
             checksum_for(info),
-            self._reopen,
+            rest,
             self.tries,
-            Turns(self.clock),
-            self.clock,
-            Observer(),
+            turns or Turns(self.clock),
+            self.requester,
         )
 
-    async def _reopen(self, offset: int, tries: Tries) -> Any:
+    async def request(self, offset: int, tries: Tries) -> Any:
+        """In the place of the download's ``Rest``."""
         assert tries is self.tries
         self.log.append(f"reopen at {offset}")
         asked: Deferred[Any] = Deferred(lambda _: self.log.append("reopening cancelled"))
@@ -137,7 +144,7 @@ class Bench:
         return await asked
 
     def deliver(self) -> Deferred[None]:
-        done = self.download.deliver(self.consumer)
+        self.done = done = self.download.deliver(self.consumer)
         done.addCallbacks(
             lambda _: self.outcome.append("done"),
             lambda failure: self.outcome.append(failure.value),
@@ -156,7 +163,7 @@ class Bench:
         return len(self.outcome) == 1 and isinstance(self.outcome[0], kind)
 
     def in_state(self, state: State) -> Bench:
-        """Brings it there; the log begins anew."""
+        """Bring the download into a state, and clear the log."""
         if state is not State.OPEN:
             self.deliver()
         if state is State.PAUSED:
@@ -189,7 +196,7 @@ def bench() -> Iterator[Bench]:
 
 
 def nothing_left(bench: Bench) -> None:
-    """A download in a final state has no timer."""
+    """The download is in a final state and has no timer."""
     assert bench.download.state.final
     bench.clock.advance(0)  # the end of a turn
     assert bench.clock.getDelayedCalls() == []
@@ -203,7 +210,7 @@ FINAL = [State.DONE, State.FAILED, State.STOPPED]
 
 
 def test_a_body_that_flows_to_its_end(bench: Bench) -> None:
-    """OPEN → FLOWING → DONE: registered, written, unregistered, slot given back, each once."""
+    """OPEN → FLOWING → DONE: registered, written, unregistered, slot released, each once."""
     bench.deliver()
     assert bench.download.state is State.FLOWING
     bench.first.receiver.chunk_received(CONTENT[:4])
@@ -223,7 +230,7 @@ def test_a_body_that_flows_to_its_end(bench: Bench) -> None:
 
 
 def test_an_open_download_is_parked(bench: Bench) -> None:
-    """OPEN → PARKED: a body that nobody asks for gives slot and connection back."""
+    """OPEN → PARKED: a body that is not asked for releases slot and connection."""
     bench.clock.advance(PARK_SECONDS - 0.1)
     assert bench.log == []
     bench.clock.advance(0.1)
@@ -235,7 +242,7 @@ def test_an_open_download_is_parked(bench: Bench) -> None:
 
 
 def test_a_parked_download_can_be_delivered(bench: Bench) -> None:
-    """PARKED → REOPENING → FLOWING by *deliver*: the whole body is asked for anew."""
+    """PARKED → REOPENING → FLOWING by *deliver*: the whole body is requested again."""
     bench.in_state(State.OPEN).clock.advance(PARK_SECONDS)
     bench.deliver()
     assert bench.download.state is State.REOPENING
@@ -269,12 +276,11 @@ def test_pause_and_resume(bench: Bench) -> None:
 
 
 def test_downloads_take_turns_to_go_on() -> None:
-    """One at once, the others later, if they still want to by then."""
-    benches = [Bench() for _ in range(4)]
-    clock = benches[0].clock
+    """One resumes at once, the others in later turns unless they were paused or stopped."""
+    clock = Clock()
     turns = Turns(clock)
+    benches = [Bench(turns=turns) for _ in range(4)]
     for one in benches:
-        one.download._turns = turns
         one.in_state(State.PAUSED).download.resumeProducing()
     assert [one.log for one in benches] == [["first resume"], [], [], []]
     benches[2].download.pauseProducing()
@@ -291,9 +297,9 @@ def test_downloads_take_turns_to_go_on() -> None:
 
 @pytest.mark.parametrize("parked_by", ["time", "a break"])
 def test_parked_while_it_waits_for_its_turn(parked_by: str) -> None:
-    """PAUSED → PARKED → REOPENING: who has said that it wants more need not say it again."""
-    bench = Bench()
-    turns = bench.download._turns = Turns(clock := Clock())  # its turns come when we say so
+    """PAUSED → PARKED → REOPENING: a consumer that resumed before need not resume again."""
+    turns = Turns(clock := Clock())  # its turns come when the test says so
+    bench = Bench(turns=turns)
     bench.in_state(State.PAUSED)
     turns.take(lambda: None)
     bench.download.resumeProducing()
@@ -311,7 +317,7 @@ def test_parked_while_it_waits_for_its_turn(parked_by: str) -> None:
 
 
 def test_a_paused_download_is_parked_and_goes_on(bench: Bench) -> None:
-    """PAUSED → PARKED → REOPENING → FLOWING: it continues where the consumer had stopped it."""
+    """PAUSED → PARKED → REOPENING → FLOWING: it continues where the consumer paused."""
     bench.in_state(State.FLOWING)
     bench.download.chunk_received(CONTENT[:3])
     bench.download.pauseProducing()
@@ -335,7 +341,7 @@ def test_a_paused_download_is_parked_and_goes_on(bench: Bench) -> None:
 
 
 def test_a_break_is_mended(bench: Bench) -> None:
-    """FLOWING → REOPENING → FLOWING: after a pause, the rest is asked for and delivered."""
+    """FLOWING → REOPENING → FLOWING: after a delay the rest is requested and delivered."""
     bench.in_state(State.FLOWING)
     bench.download.chunk_received(CONTENT[:6])
     bench.download.body_ended(broken())
@@ -357,7 +363,7 @@ def test_a_break_is_mended(bench: Bench) -> None:
 
 
 def test_a_break_while_paused_parks(bench: Bench) -> None:
-    """PAUSED → PARKED by a break: nothing is asked for before the consumer wants it."""
+    """PAUSED → PARKED by a break: nothing is requested before the consumer resumes."""
     bench.in_state(State.PAUSED)
     bench.download.body_ended(broken())
     assert bench.download.state is State.PARKED
@@ -368,7 +374,7 @@ def test_a_break_while_paused_parks(bench: Bench) -> None:
 
 
 def test_a_body_that_ends_while_paused_is_done(bench: Bench) -> None:
-    """PAUSED → DONE: what the connection had read before the pause may be the rest."""
+    """PAUSED → DONE: the rest may have been read before the pause."""
     bench.in_state(State.PAUSED)
     bench.download.chunk_received(CONTENT)
     bench.download.body_ended(None)
@@ -377,7 +383,7 @@ def test_a_body_that_ends_while_paused_is_done(bench: Bench) -> None:
 
 
 def test_a_pause_while_reopening_holds(bench: Bench) -> None:
-    """REOPENING → PAUSED: whoever paused meanwhile is not flooded, and parked in time."""
+    """REOPENING → PAUSED: a pause during the request holds, and parks after a while."""
     bench.in_state(State.REOPENING)
     bench.download.pauseProducing()
     bench.answer(3)
@@ -388,8 +394,8 @@ def test_a_pause_while_reopening_holds(bench: Bench) -> None:
     bench.download.abandon()
 
 
-def test_the_end_of_hope(bench: Bench) -> None:
-    """REOPENING → FAILED: an error that no other try can mend reaches the caller."""
+def test_a_final_error_ends_a_download(bench: Bench) -> None:
+    """REOPENING → FAILED: a final error reaches the caller."""
     bench.in_state(State.REOPENING)
     bench.asked[-1].errback(TARGET.error(ObjectChangedError, "replaced"))
     assert bench.log == ["unregister"]
@@ -398,7 +404,7 @@ def test_the_end_of_hope(bench: Bench) -> None:
 
 
 def test_wrong_bytes_fail(bench: Bench) -> None:
-    """FLOWING → FAILED: the right number of wrong bytes is no success, and not fetched again."""
+    """FLOWING → FAILED: wrong bytes of the right number fail and are not requested again."""
     bench.in_state(State.FLOWING)
     bench.download.chunk_received(b"012345678X")
     bench.download.body_ended(None)
@@ -421,7 +427,7 @@ def test_more_bytes_than_announced_fail(sent: bytes) -> None:
 
 @pytest.mark.parametrize("begins", [0, 2, 5])
 def test_an_answer_that_begins_earlier_is_skipped(bench: Bench, begins: int) -> None:
-    """Where Range was ignored, what the consumer has already is not written again."""
+    """Where Range was ignored, bytes that the consumer has already are not written again."""
     bench.in_state(State.FLOWING)
     bench.download.chunk_received(CONTENT[:5])
     bench.download.body_ended(broken())
@@ -435,7 +441,7 @@ def test_an_answer_that_begins_earlier_is_skipped(bench: Bench, begins: int) -> 
 
 
 def test_a_short_body_is_never_whole(bench: Bench) -> None:
-    """A body that ends cleanly but early is a break: the rest is asked for."""
+    """A body that ends cleanly but early is a break, and the rest is requested."""
     bench.in_state(State.FLOWING)
     bench.download.chunk_received(CONTENT[:9])
     bench.download.body_ended(None)
@@ -446,7 +452,7 @@ def test_a_short_body_is_never_whole(bench: Bench) -> None:
 
 
 def test_no_progress_gives_up(bench: Bench) -> None:
-    """The same offset again and again: it ends within the patience, with the last error."""
+    """A download that breaks at the same offset each time fails within the patience."""
     bench.in_state(State.FLOWING)
     bench.download.chunk_received(CONTENT[:3])
     began = bench.clock.seconds()
@@ -479,7 +485,7 @@ def test_progress_refills_the_tries(bench: Bench) -> None:
 
 @pytest.mark.parametrize("received", [0, 5])
 def test_a_first_break_after_a_long_time_is_mended(bench: Bench, received: int) -> None:
-    """However long a body took before it broke, even in silence, it gets its tries."""
+    """A body that breaks after a long time has all its retries."""
     bench.in_state(State.FLOWING)
     bench.download.chunk_received(CONTENT[:received])
     bench.clock.advance(10 * PATIENCE.total_seconds)
@@ -490,7 +496,7 @@ def test_a_first_break_after_a_long_time_is_mended(bench: Bench, received: int) 
 
 
 def test_a_wake_after_a_long_sleep_has_its_tries(bench: Bench) -> None:
-    """A consumer that slept for longer than the patience is served like any other."""
+    """A consumer that was paused for longer than the patience has all its retries."""
     bench.in_state(State.PARKED)
     bench.clock.advance(100 * PATIENCE.total_seconds)
     bench.download.resumeProducing()
@@ -522,7 +528,7 @@ def test_without_a_length_a_clean_end_is_checked() -> None:
     [(10, None, State.DONE), (9, None, State.FAILED), (9, 10, State.FAILED)],
 )
 def test_nothing_is_left_says_416(received: int, size: int | None, outcome: State) -> None:
-    """416 to the request for the rest: complete if the bytes are right, and else an error."""
+    """A 416 to the request for the rest completes a body whose bytes are right."""
     bench = Bench(size=size).in_state(State.FLOWING)
     bench.download.chunk_received(CONTENT[:received])
     bench.download.body_ended(broken())
@@ -541,14 +547,12 @@ def test_nothing_is_left_says_416(received: int, size: int | None, outcome: Stat
 @pytest.mark.parametrize("state", LIVE)
 @pytest.mark.parametrize("end", ["stopProducing", "abandon", "cancel"])
 def test_the_end_in_every_state(state: State, end: str) -> None:
-    """Whoever stops, abandons or cancels gets everything back, once, in any state."""
+    """Stopping, abandoning and cancelling release everything once, in any state."""
     bench = Bench().in_state(state)
-    done = bench.deliver() if state is State.OPEN else None
+    if state is State.OPEN:
+        bench.deliver()
     if end == "cancel":
-        if done is None:
-            done = bench.download._done
-        assert done is not None
-        done.cancel()
+        bench.done.cancel()
     else:
         getattr(bench.download, end)()
     bench.download.stopProducing()
@@ -570,7 +574,7 @@ def test_the_end_in_every_state(state: State, end: str) -> None:
 
 @pytest.mark.parametrize("state", [State.OPEN, State.PARKED])
 def test_abandoned_before_delivery(state: State) -> None:
-    """An abandoned download that is delivered all the same fails, and touches no consumer."""
+    """An abandoned download that is then delivered fails and does not touch the consumer."""
     bench = Bench()
     if state is State.PARKED:
         bench.clock.advance(PARK_SECONDS)
@@ -584,7 +588,7 @@ def test_abandoned_before_delivery(state: State) -> None:
 
 @pytest.mark.parametrize("state", FINAL)
 def test_a_final_state_is_final(state: State) -> None:
-    """Nothing that comes later leads out of a final state or is noticed."""
+    """Nothing leads out of a final state."""
     bench = Bench().in_state(state)
     outcome = list(bench.outcome)
     for late in (
@@ -617,7 +621,7 @@ def test_a_final_state_is_final(state: State) -> None:
     ],
 )
 def test_doubled_calls_are_harmless(state: State, calls: list[str], log: list[str]) -> None:
-    """Pausing what is paused or resuming what flows does nothing a second time."""
+    """A second pause or resume does nothing."""
     bench = Bench().in_state(state)
     for call in calls:
         getattr(bench.download, f"{call}Producing")()
@@ -642,7 +646,7 @@ def test_parking_is_counted_from_the_last_pause(bench: Bench) -> None:
 
 
 def test_a_pause_inside_write_is_kept(bench: Bench) -> None:
-    """A consumer may pause within *write*; what was read already still comes to it."""
+    """A consumer may pause within *write*; bytes that were read already still come."""
     bench.deliver()
     bench.consumer.on_write = lambda: bench.download.pauseProducing()
     bench.first.receiver.chunk_received(CONTENT[:4])
@@ -695,7 +699,7 @@ def raise_disk_full() -> None:
 
 
 def test_an_error_inside_write(bench: Bench) -> None:
-    """What a consumer raises in *write* ends the transfer, and is what the caller gets."""
+    """An exception of the consumer's *write* ends the download and reaches the caller."""
     bench.deliver()
     bench.consumer.on_write = raise_disk_full
     bench.first.receiver.chunk_received(CONTENT[:4])
@@ -707,7 +711,7 @@ def test_an_error_inside_write(bench: Bench) -> None:
 
 
 def test_an_error_inside_write_after_resuming(bench: Bench) -> None:
-    """The same within the first bytes of a request for the rest."""
+    """An exception of *write* ends a resumed download, too."""
     bench.in_state(State.REOPENING)
     bench.consumer.on_write = raise_disk_full
     bench.answer(3, on_stream=lambda: bench.download.chunk_received(CONTENT[3:]))
@@ -727,7 +731,7 @@ def test_a_pause_inside_register(bench: Bench) -> None:
 
 
 def test_a_pause_inside_register_is_parked(bench: Bench) -> None:
-    """The same for a consumer that does not resume in time."""
+    """A consumer that pauses while it is registered is parked if it does not resume in time."""
     bench.consumer.on_register = lambda: bench.download.pauseProducing()
     bench.deliver()
     bench.clock.advance(PARK_SECONDS)
@@ -746,7 +750,7 @@ def test_a_resume_inside_register(bench: Bench) -> None:
 
 
 def test_a_stop_inside_register(bench: Bench) -> None:
-    """A consumer that is gone already takes nothing."""
+    """A consumer that stops while it is registered gets no byte."""
     bench.consumer.on_register = lambda: bench.download.stopProducing()
     bench.deliver()
     assert bench.log == ["register", "first close", "unregister"]
@@ -776,7 +780,7 @@ def test_an_error_inside_unregister(bench: Bench) -> None:
 
 
 def test_a_write_inside_resume(bench: Bench) -> None:
-    """Bytes that come while *resumeProducing* runs, and a pause in them, are in order."""
+    """Bytes that come inside *resumeProducing*, and a pause during them, are in order."""
     bench.in_state(State.PAUSED)
     bench.consumer.on_write = lambda: bench.download.pauseProducing()
     bench.first.resume = lambda: bench.download.chunk_received(CONTENT[:5])  # type: ignore[method-assign]
@@ -787,7 +791,7 @@ def test_a_write_inside_resume(bench: Bench) -> None:
 
 
 def test_the_end_inside_stream(bench: Bench) -> None:
-    """A body which is here before anybody asked for it is delivered within *deliver*."""
+    """A body that is complete already is delivered within *deliver*."""
 
     def all_at_once() -> None:
         bench.first.receiver.chunk_received(CONTENT)
@@ -799,8 +803,8 @@ def test_the_end_inside_stream(bench: Bench) -> None:
     assert bench.outcome == ["done"]
 
 
-def test_whoever_waits_finds_everything_given_back(bench: Bench) -> None:
-    """When the Deferred fires, slot and consumer are free already."""
+def test_everything_is_released_before_the_deferred_fires(bench: Bench) -> None:
+    """When the Deferred fires, slot and consumer are released already."""
     bench.deliver().addCallback(lambda _: bench.log.append("fired"))
     bench.first.receiver.chunk_received(CONTENT)
     bench.first.receiver.body_ended(None)
@@ -808,7 +812,7 @@ def test_whoever_waits_finds_everything_given_back(bench: Bench) -> None:
 
 
 def test_a_failure_of_reopening_itself_is_told(bench: Bench) -> None:
-    """Whatever is raised on the way to the rest ends the download instead of being lost."""
+    """Any exception on the way to the rest ends the download."""
     bench.in_state(State.REOPENING)
     bench.asked[-1].errback(CancelledError())
     assert bench.failed_with(CancelledError)
@@ -832,7 +836,7 @@ def outcome_of(done: Deferred[None]) -> Any:
 
 
 def test_a_small_body_is_written_at_once() -> None:
-    """A body which is here already comes in one piece."""
+    """A body that was read already comes in one piece."""
     download, consumer, log = whole()
     assert outcome_of(download.deliver(consumer)) == "done"
     assert log == ["register", CONTENT, "unregister"]
@@ -847,7 +851,7 @@ def test_an_empty_body_is_a_success() -> None:
 
 
 def test_a_small_body_to_a_consumer_that_stops() -> None:
-    """A consumer that is gone is not written to."""
+    """A consumer that has stopped is not written to."""
     download, consumer, log = whole()
     consumer.on_register = lambda: download.stopProducing()
     assert isinstance(outcome_of(download.deliver(consumer)), ConsumerStoppedError)
@@ -855,7 +859,7 @@ def test_a_small_body_to_a_consumer_that_stops() -> None:
 
 
 def test_a_small_body_to_a_consumer_that_fails() -> None:
-    """What the consumer raises is what the caller gets, and it is unregistered from."""
+    """An exception of the consumer reaches the caller, and the producer is unregistered."""
     download, consumer, log = whole()
     consumer.on_write = raise_disk_full
     assert isinstance(outcome_of(download.deliver(consumer)), OSError)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
-from swift_provider.client import FileSource, SwiftClient
-from swift_provider.client.bodies import BytesBody
-from swift_provider.client.requester import Request, drained
+from swift_provider.client import FileSource, Store, SwiftClient
+from swift_provider.client.request import Request
+from swift_provider.client.requester import drained
 from swift_provider.client.slots import Lane
+from swift_provider.client.upload_bodies import BytesBody
 from swift_provider.config import MIB
 from swift_provider.errors import (
     DamagedError,
@@ -24,8 +25,7 @@ from swift_provider.errors import (
     SwiftError,
     TimedOutError,
 )
-from tests.client.conftest import Faulty, Sink
-from tests.servers.fault_proxy import FaultProxy
+from tests.client.conftest import Faulty, RecordingProxy, Sink
 from tests.servers.faults import ON_REQUEST, Cut, FlipBit, Pass, Stall, in_response
 from tests.servers.stand_in import RgwStandIn
 
@@ -33,9 +33,9 @@ CONTENT = random.Random(1).randbytes(2 * MIB + 500_000)
 BIG = ("GET", "/big$")
 
 
-async def fetch(client: SwiftClient, container: str, name: str = "big") -> bytes:
+async def fetch(store: Store, name: str = "big") -> bytes:
     sink = Sink()
-    await (await client.get_object(container, name)).deliver(sink)
+    await (await store.get(name)).deliver(sink)
     return sink.content
 
 
@@ -57,7 +57,7 @@ async def put(
         lane=Lane.WRITE,
         make_body=lambda: BytesBody(content, declare=False),
     )
-    await client._requester.perform(request, drained)
+    await client.requester.perform(request, drained)
 
 
 async def put_slo(
@@ -96,39 +96,38 @@ async def foreign(client: SwiftClient, container: str) -> AsyncIterator[str]:
 async def test_our_own_large_object_is_checked(
     faulty: Faulty, container: str, make_file: Callable[[bytes], FileSource]
 ) -> None:
-    """What this client cut up is checked by its segments' sums, without reading the manifest."""
-    client = faulty.client(segment_size=MIB)
-    await client.put_object(container, "big", make_file(CONTENT))
-    assert await fetch(client, container) == CONTENT
+    """An object that this client uploaded is checked without reading its manifest."""
+    store = faulty.store(container, segment_size=MIB)
+    await store.put("big", make_file(CONTENT))
+    assert await fetch(store) == CONTENT
     assert not [seen for seen in faulty.proxy.requests if "multipart-manifest=get" in seen.path]
     faulty.proxy.add(FlipBit(in_response(1_500_000), match=BIG))
     with pytest.raises(DamagedError):
-        await fetch(client, container)
+        await fetch(store)
 
 
 async def test_a_foreign_large_object_is_checked(faulty: Faulty, foreign: str) -> None:
-    """Segments of another program's cutting are looked up in the manifest."""
-    client = faulty.client()
-    assert await fetch(client, foreign) == CONTENT
+    """The segment sizes of another program's object are read from its manifest."""
+    store = faulty.store(foreign)
+    assert await fetch(store) == CONTENT
     faulty.proxy.add(Pass(match=BIG), FlipBit(in_response(1_500_000), match=BIG))
     with pytest.raises(DamagedError):
-        await fetch(client, foreign)
+        await fetch(store)
 
 
 async def test_a_foreign_large_object_needs_one_slot(faulty: Faulty, foreign: str) -> None:
-    """The manifest is not read while a slot is held: with one slot that would last for ever."""
-    client = faulty.client(threadpool_size=1)
-    assert await fetch(client, foreign) == CONTENT
+    """The slot is released before the manifest is read, so that one slot is enough."""
+    store = faulty.store(foreign, threadpool_size=1)
+    assert await fetch(store) == CONTENT
 
 
 async def test_a_large_object_is_resumed(faulty: Faulty, foreign: str) -> None:
-    """Breaks within and between segments are mended, and the sum is that of all pieces."""
+    """A large object is resumed within and between segments, and its checksum covers all."""
     faulty.proxy.add(
         Pass(match=BIG),
         *(Cut(in_response(offset), match=BIG) for offset in (1, MIB, 499_998)),
     )
-    client = faulty.client()
-    assert await fetch(client, foreign) == CONTENT
+    assert await fetch(faulty.store(foreign)) == CONTENT
     ranges = [s.headers.get("range") for s in faulty.proxy.requests if s.path.endswith("/big")]
     assert ranges == [None, None, "bytes=1-", f"bytes={MIB + 1}-", f"bytes={MIB + 499_999}-"]
 
@@ -136,21 +135,21 @@ async def test_a_large_object_is_resumed(faulty: Faulty, foreign: str) -> None:
 async def test_ranges_and_nested_manifests_go_by_length(
     faulty: Faulty, client: SwiftClient, container: str
 ) -> None:
-    """Where a segment's hash is not the MD5 of its bytes, right bytes are not called wrong."""
+    """Objects whose segments' hashes are no MD5 of the bytes are checked by length."""
     rows = await segments(client, container, UNEVEN)
     await put_slo(client, container, "inner", rows)
     outer = [{"path": f"/{container}/inner"}, {**rows[1], "range": "0-99"}]
     await put_slo(client, container, "big", outer)
-    assert await fetch(faulty.client(), container) == CONTENT + CONTENT[1:101]
+    assert await fetch(faulty.store(container)) == CONTENT + CONTENT[1:101]
 
 
 async def test_a_missing_segment_is_an_error(
     faulty: Faulty, client: SwiftClient, foreign: str
 ) -> None:
-    """An object with a hole is never delivered as whole."""
-    await client.delete_object(foreign, "parts/0002")
+    """An object that lacks a segment is an error."""
+    await Store(client, foreign).delete("parts/0002")
     with pytest.raises(SwiftError):
-        await fetch(faulty.client(), foreign)
+        await fetch(faulty.store(foreign))
 
 
 async def test_a_dynamic_large_object_goes_by_length(
@@ -161,22 +160,24 @@ async def test_a_dynamic_large_object_goes_by_length(
     manifest = {b"X-Object-Manifest": f"{container}/parts/".encode()}
     await put(client, container, "big", b"", headers=manifest)
     faulty.proxy.add(Cut(in_response(1_500_000), match=BIG))
-    assert await fetch(faulty.client(), container) == CONTENT
+    assert await fetch(faulty.store(container)) == CONTENT
 
 
 # Ceph RGW
 
 
 class Rgw:
-    """The stand-in behind a fault proxy, and a client of it.
+    """The stand-in behind a fault proxy, and the container ``box`` there.
 
     :ivar server: what is stored, and what was asked.
+    :ivar client: reaches it through the proxy.
     """
 
-    def __init__(self, server: RgwStandIn, proxy: FaultProxy, client: SwiftClient) -> None:
+    def __init__(self, server: RgwStandIn, proxy: RecordingProxy, client: SwiftClient) -> None:
         self.server = server
         self.proxy = proxy
         self.client = client
+        self.store = Store(client, "box")
 
     def asked(self) -> list[tuple[str, str | None, str | None, int | None]]:
         """Requests for ``big``: method, range, condition and status."""
@@ -188,11 +189,13 @@ class Rgw:
 
 
 @pytest_twisted.async_yield_fixture
-async def rgw(make_client: Callable[..., SwiftClient]) -> AsyncIterator[Rgw]:
+async def rgw(
+    make_client: Callable[..., SwiftClient],
+    make_fault_proxy: Callable[..., Awaitable[RecordingProxy]],
+) -> AsyncIterator[Rgw]:
     server = RgwStandIn(reactor)
     await server.start()
-    proxy = FaultProxy(reactor, "127.0.0.1", server.port)
-    await proxy.start()
+    proxy = await make_fault_proxy(server.port)
     user, key = server.credentials
     client = make_client(
         auth_type="v1password",
@@ -202,9 +205,9 @@ async def rgw(make_client: Callable[..., SwiftClient]) -> AsyncIterator[Rgw]:
         idle_timeout=0.3,
         segment_size=MIB,
     )
-    await client.create_container("box")
+    store = Store(client, "box")
+    await store.create()
     yield Rgw(server, proxy, client)
-    await proxy.stop()
     await server.stop()
 
 
@@ -219,13 +222,13 @@ def etag_of(sizes: list[int]) -> str:
 async def test_if_match_on_a_large_object_of_rgw(
     rgw: Rgw, make_file: Callable[[bytes], FileSource]
 ) -> None:
-    """RGW's 412 to a large object's own ETag is seen through, once for a download."""
-    await rgw.client.put_object("box", "big", make_file(CONTENT))
+    """RGW's 412 to a large object's own ETag is checked once for a download."""
+    await rgw.store.put("big", make_file(CONTENT))
     rgw.proxy.requests.clear()
     rgw.proxy.add(Cut(in_response(1_000_000), match=BIG))
     # The 412 uses up a turn.
     rgw.proxy.add(Pass(match=BIG), Cut(in_response(1_000_000), match=BIG))
-    assert await fetch(rgw.client, "box") == CONTENT
+    assert await fetch(rgw.store) == CONTENT
     etag = etag_of([MIB, MIB, 500_000])
     assert rgw.asked() == [
         ("GET", None, None, 200),
@@ -240,11 +243,11 @@ async def test_if_match_on_a_large_object_of_rgw(
 async def test_a_large_object_of_rgw_that_changes(
     rgw: Rgw, make_file: Callable[[bytes], FileSource], change: str
 ) -> None:
-    """After the 412 a changed object is told from an unchanged one."""
-    await rgw.client.put_object("box", "big", make_file(CONTENT))
+    """After a 412 a changed object is an error."""
+    await rgw.store.put("big", make_file(CONTENT))
     rgw.proxy.add(Cut(in_response(1_000_000), match=BIG), stall := Stall(match=BIG))
     sink = Sink()
-    done = (await rgw.client.get_object("box", "big")).deliver(sink)
+    done = (await rgw.store.get("big")).deliver(sink)
     await stall.happened()
     held = rgw.server.containers["box"].objects
     if change == "replaced":
@@ -264,8 +267,8 @@ async def test_a_large_object_of_rgw_that_changes(
 async def test_a_large_object_of_rgw_that_changes_later(
     rgw: Rgw, make_file: Callable[[bytes], FileSource]
 ) -> None:
-    """Without If-Match the 206's own ETag is what counts."""
-    await rgw.client.put_object("box", "big", make_file(CONTENT))
+    """Without If-Match the ETag of the 206 is compared."""
+    await rgw.store.put("big", make_file(CONTENT))
     rgw.proxy.add(
         Cut(in_response(1_000_000), match=BIG),
         Pass(match=BIG),
@@ -273,7 +276,7 @@ async def test_a_large_object_of_rgw_that_changes_later(
         stall := Stall(ON_REQUEST, match=BIG),
     )
     sink = Sink()
-    done = (await rgw.client.get_object("box", "big")).deliver(sink)
+    done = (await rgw.store.get("big")).deliver(sink)
     await stall.happened()
     rgw.server.containers["box"].objects["big"].etag = '"' + "0" * 32 + '"'
     stall.release()
@@ -288,36 +291,37 @@ async def test_a_plain_object_of_rgw_is_resumed(
 ) -> None:
     """Plain objects match their own ETags."""
     content = CONTENT[:MIB]
-    await rgw.client.put_object("box", "big", make_file(content))
+    await rgw.store.put("big", make_file(content))
     rgw.proxy.add(Cut(in_response(1_000_000), match=BIG))
-    assert await fetch(rgw.client, "box") == content
+    assert await fetch(rgw.store) == content
     assert [asked[3] for asked in rgw.asked()[1:]] == [200, 206]
 
 
 async def test_a_missing_segment_of_rgw_ends_in_silence(
     rgw: Rgw, make_file: Callable[[bytes], FileSource]
 ) -> None:
-    """RGW is silent for 65 seconds in front of a gap: the limit on silence ends that."""
-    await rgw.client.put_object("box", "big", make_file(CONTENT))
+    """The limit on silence ends a download at a segment that RGW cannot find."""
+    await rgw.store.put("big", make_file(CONTENT))
     held = rgw.server.containers["tests_segments"].objects
     del held[sorted(held)[1]]
     sink = Sink()
     with pytest.raises(TimedOutError, match="silent"):
-        await (await rgw.client.get_object("box", "big")).deliver(sink)
+        await (await rgw.store.get("big")).deliver(sink)
     assert sink.content == CONTENT[:MIB]
     await rgw.proxy.wait_closed()
 
 
 async def test_a_foreign_large_object_of_rgw_goes_by_length(rgw: Rgw) -> None:
-    """RGW does not show manifests: the object is delivered, checked by its length."""
+    """An object whose manifest RGW does not show is checked by its length."""
     rows = await segments(rgw.client, "box", UNEVEN)
     await put_slo(rgw.client, "box", "big", rows)
-    rgw.proxy.add(*(Pass(match=BIG) for _ in range(3)), Cut(in_response(1_000_000), match=BIG))
-    assert await fetch(rgw.client, "box") == CONTENT
+    # The first request, then one with If-Match, to which RGW answers 412, then one without.
+    rgw.proxy.add(Pass(match=BIG, times=2), Cut(in_response(1_000_000), match=BIG))
+    assert await fetch(rgw.store) == CONTENT
 
 
 async def test_what_rgw_says_is_missing(rgw: Rgw) -> None:
-    """404 bodies of RGW, and its HEAD that announces nine bytes and sends none."""
-    for ask in (rgw.client.get_object, rgw.client.head_object):
+    """RGW's 404 is understood, also to a HEAD that announces nine bytes and sends none."""
+    for ask in (rgw.store.get, rgw.store.head):
         with pytest.raises(ObjectNotFoundError):
-            await ask("box", "nothing")
+            await ask("nothing")

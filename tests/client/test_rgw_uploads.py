@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
-from swift_provider.client import SwiftClient
+from swift_provider.client import Store, SwiftClient
 from swift_provider.errors import (
     AccessDeniedError,
     ContainerNotFoundError,
@@ -52,87 +52,92 @@ async def client(
         segment_size=MIB,
         patience=SHORT_PATIENCE,
     )
-    await client.create_container("box")
+    await Store(client, "box").create()
     yield client
+
+
+@pytest.fixture
+def container() -> str:
+    """The container that ``client`` made."""
+    return "box"
 
 
 @pytest.mark.parametrize("size", [0, 100, 600_000])
 async def test_an_object_is_stored_and_deleted(
-    client: SwiftClient, rgw: RgwStandIn, make_file: MakeFile, size: int
+    store: Store, rgw: RgwStandIn, make_file: MakeFile, size: int
 ) -> None:
-    """Upload, proof and deletion of one object."""
+    """An object is stored, compared and deleted."""
     content = content_of(size)
-    info = await client.put_object("box", "a/b", make_file(content))
+    info = await store.put("a/b", make_file(content))
     assert info.etag == hashlib.md5(content).hexdigest()
     assert rgw.containers["box"].objects["a/b"].data == content
-    head = await client.head_object("box", "a/b")
-    assert await client.same_content(head, "box", make_file(content))
-    assert await client.delete_object("box", "a/b") is True
-    assert await client.delete_object("box", "a/b") is False
+    head = await store.head("a/b")
+    assert await store.same_content(head, make_file(content))
+    assert await store.delete("a/b") is True
+    assert await store.delete("a/b") is False
 
 
-async def test_a_large_file(client: SwiftClient, rgw: RgwStandIn, make_file: MakeFile) -> None:
-    """Segments and manifest; the content is proven though manifests cannot be read back."""
+async def test_a_large_file(store: Store, rgw: RgwStandIn, make_file: MakeFile) -> None:
+    """A large file is stored in segments, compared, read and deleted."""
     content = content_of(SIZE)
-    info = await client.put_object("box", "big", make_file(content))
+    info = await store.put("big", make_file(content))
     parts = [content[at : at + MIB] for at in range(0, SIZE, MIB)]
     digests = "".join(hashlib.md5(part).hexdigest() for part in parts)
     assert info.etag == hashlib.md5(digests.encode()).hexdigest()
     segments = rgw.containers["box_segments"].objects
     assert [stored.data for _, stored in sorted(segments.items())] == parts
-    head = await client.head_object("box", "big")
+    head = await store.head("big")
     assert head.static_large
-    assert await client.same_content(head, "box", make_file(content))
-    assert not await client.same_content(head, "box", make_file(content[:-1] + b"?"))
-    assert await stored(client, "box", "big") == content
+    assert await store.same_content(head, make_file(content))
+    assert not await store.same_content(head, make_file(content[:-1] + b"?"))
+    assert await stored(store, "big") == content
     assert ("GET", "/swift/info") in rgw.requests
-    assert await client.delete_object("box", "big") is True
+    assert await store.delete("big") is True
     assert not segments
     assert not rgw.containers["box"].objects
 
 
 async def test_others_large_objects_prove_nothing(
-    client: SwiftClient, rgw: RgwStandIn, make_file: MakeFile
+    store: Store, rgw: RgwStandIn, make_file: MakeFile
 ) -> None:
-    """Where sizes were not noted and cannot be read, the answer is no."""
+    """An object whose segment sizes are not known is never said to have the same content."""
     content = content_of(SIZE)
-    await client.put_object("box", "big", make_file(content))
+    await store.put("big", make_file(content))
     del rgw.containers["box"].objects["big"].metadata["x-object-meta-segment-size"]
-    head = await client.head_object("box", "big")
-    assert not await client.same_content(head, "box", make_file(content))
+    head = await store.head("big")
+    assert not await store.same_content(head, make_file(content))
 
 
-async def test_conditions_are_ignored(
-    client: SwiftClient, rgw: RgwStandIn, make_file: MakeFile
-) -> None:
-    """RGW overwrites in spite of ``if_absent``; a large file is looked for first."""
-    await client.put_object("box", "name", make_file(b"first"))
-    await client.put_object("box", "name", make_file(b"second"), if_absent=True)
+async def test_conditions_are_ignored(store: Store, rgw: RgwStandIn, make_file: MakeFile) -> None:
+    """RGW overwrites in spite of ``if_absent``; for a large file the client asks first."""
+    await store.put("name", make_file(b"first"))
+    await store.put("name", make_file(b"second"), if_absent=True)
     assert rgw.containers["box"].objects["name"].data == b"second"
     with pytest.raises(ObjectExistsError):
-        await client.put_object("box", "name", make_file(content_of(SIZE)), if_absent=True)
+        await store.put("name", make_file(content_of(SIZE)), if_absent=True)
     assert "box_segments" not in rgw.containers
 
 
-async def test_limits_and_quotas(client: SwiftClient, rgw: RgwStandIn, make_file: MakeFile) -> None:
-    """400 ``EntityTooLarge`` is too large; 413 ``QuotaExceeded`` is a quota."""
+async def test_limits_and_quotas(store: Store, rgw: RgwStandIn, make_file: MakeFile) -> None:
+    """400 ``EntityTooLarge`` means too large, 413 ``QuotaExceeded`` means a quota."""
     rgw.max_object_bytes = 1000
     with pytest.raises(ObjectTooLargeError, match="segment_size"):
-        await client.put_object("box", "name", make_file(content_of(1001)))
+        await store.put("name", make_file(content_of(1001)))
     rgw.quota_bytes = 500
     with pytest.raises(InsufficientStorageError, match="quota"):
-        await client.put_object("box", "name", make_file(content_of(501)))
+        await store.put("name", make_file(content_of(501)))
 
 
 async def test_an_info_that_does_not_help(
-    client: SwiftClient, rgw: RgwStandIn, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+    store: Store, rgw: RgwStandIn, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An ``/info`` without the limits, or none at all, changes nothing."""
+    """If ``/info`` does not name the limits, the usual ones hold."""
     from tests.servers import stand_in
     from tests.servers.stand_in_model import Reply
 
     monkeypatch.setattr(stand_in, "_info", lambda: Reply(200, b'{"swift": {}, "slo": {}}'))
-    await client.put_object("box", "big", make_file(content_of(SIZE)))
+    await store.put("big", make_file(content_of(SIZE)))
+    assert ("GET", "/swift/info") in rgw.requests
     assert len(rgw.containers["box_segments"].objects) == 3
 
 
@@ -140,69 +145,70 @@ async def test_an_info_that_does_not_help(
     ("status", "body"), [(404, b"<?xml version='1.0'?>"), (200, b"not JSON"), (200, b"[]")]
 )
 async def test_no_info(
-    client: SwiftClient,
+    store: Store,
     rgw: RgwStandIn,
     make_file: MakeFile,
     monkeypatch: pytest.MonkeyPatch,
     status: int,
     body: bytes,
 ) -> None:
-    """Where there is no ``/info``, the usual limits hold."""
+    """If ``/info`` is missing or unreadable, the usual limits hold."""
     from tests.servers import stand_in
     from tests.servers.stand_in_model import Reply
 
     monkeypatch.setattr(stand_in, "_info", lambda: Reply(status, body))
-    await client.put_object("box", "big", make_file(content_of(SIZE)))
+    await store.put("big", make_file(content_of(SIZE)))
+    assert ("GET", "/swift/info") in rgw.requests
     assert len(rgw.containers["box_segments"].objects) == 3
 
 
-async def test_pages_are_shorter_than_asked_for(client: SwiftClient, rgw: RgwStandIn) -> None:
-    """A page below the limit is not the last; rows may lack a content type."""
+async def test_pages_are_shorter_than_asked_for(store: Store, rgw: RgwStandIn) -> None:
+    """A page with fewer rows than asked for is not the last."""
     held = rgw.containers["box"].objects
     for number in range(2500):
         held[f"{number:05}"] = Stored(b"", hashlib.md5(b"").hexdigest(), 0.0)
-    pages = [page async for page in client.list_objects("box")]
+    pages = [page async for page in store.list()]
     assert [len(page) for page in pages] == [1000, 1000, 500]
     assert [row.name for page in pages for row in page] == sorted(held)
 
 
 async def test_missing_things_are_named(
-    client: SwiftClient, rgw: RgwStandIn, make_file: MakeFile
+    client: SwiftClient, store: Store, rgw: RgwStandIn, make_file: MakeFile
 ) -> None:
-    """The body of a 404 says which: no other question is asked."""
+    """The body of RGW's 404 says what is missing, so no other request is sent."""
     rgw.requests.clear()
     with pytest.raises(ObjectNotFoundError):
-        await client.get_object("box", "nothing")
+        await store.get("nothing")
     with pytest.raises(ContainerNotFoundError):
-        await client.get_object("nowhere", "nothing")
+        await Store(client, "nowhere").get("nothing")
     assert [method for method, _ in rgw.requests] == ["GET", "GET"]
     with pytest.raises(ContainerNotFoundError, match="nowhere"):
-        await client.put_object("nowhere", "name", make_file(b"x"))
+        await Store(client, "nowhere").put("name", make_file(b"x"))
 
 
 async def test_somebody_elses_container(client: SwiftClient, rgw: RgwStandIn) -> None:
-    """One namespace for all: a taken name cannot be made, and is not to be read."""
+    """A container of another account can neither be created nor read."""
     rgw.taken.add("theirs")
     with pytest.raises(RequestRefusedError, match="BucketAlreadyExists"):
-        await client.create_container("theirs")
+        await Store(client, "theirs").create()
     with pytest.raises(AccessDeniedError):
-        await client.head_object("theirs", "name")
+        await Store(client, "theirs").head("name")
 
 
 async def test_a_dropped_token_is_replaced(
-    client: SwiftClient, rgw: RgwStandIn, make_file: MakeFile
+    store: Store, rgw: RgwStandIn, make_file: MakeFile
 ) -> None:
-    """401 without ``WWW-Authenticate`` is a 401 all the same."""
-    await client.put_object("box", "one", make_file(b"x"))
+    """A 401 without ``WWW-Authenticate`` leads to a new token."""
+    await store.put("one", make_file(b"x"))
     rgw.tokens.clear()
-    await client.put_object("box", "two", make_file(content_of(600_000)))
+    await store.put("two", make_file(content_of(600_000)))
     assert rgw.containers["box"].objects["two"].data == content_of(600_000)
 
 
 async def test_a_manifest_that_is_stored_as_it_is(
-    client: SwiftClient, rgw: RgwStandIn, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+    store: Store, rgw: RgwStandIn, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where manifests turn out to mean nothing, the JSON in the file's place is removed."""
+    """If the cluster stores the manifest as a plain object, it is removed."""
 
     def as_it_is(objects: Objects, asked: Any) -> Any:
         asked.query.pop("multipart-manifest")
@@ -210,6 +216,6 @@ async def test_a_manifest_that_is_stored_as_it_is(
 
     monkeypatch.setattr(Objects, "_put_manifest", as_it_is)
     with pytest.raises(DamagedError):
-        await client.put_object("box", "big", make_file(content_of(SIZE)))
+        await store.put("big", make_file(content_of(SIZE)))
     assert not rgw.containers["box"].objects
     assert not rgw.containers["box_segments"].objects

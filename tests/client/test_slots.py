@@ -1,4 +1,4 @@
-"""How many exchanges are under way at once: never more, and under load not fewer."""
+"""How many exchanges are in flight at once: never more, and under load not fewer."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from swift_provider.client import Observer, Patience
+from swift_provider.client import Observer, Patience, Store
 from swift_provider.client.slots import Lane, Lease, Slots, uploads_beside_readers
 from tests.client.conftest import Faulty
-from tests.client.trouble import LONG_PATIENCE, MakeFile, begin, nothing_under_way, soon, until
+from tests.client.trouble import (
+    LONG_PATIENCE,
+    MakeFile,
+    begin,
+    nothing_in_flight,
+    puts,
+    soon,
+    until,
+)
 from tests.servers.faults import ON_REQUEST, Answer, Delay, Stall
 
 
 class House:
-    """Slots, and those who hold or wait for one."""
+    """Slots, and what is told about them."""
 
     def __init__(self, size: int, for_uploads: int | None = None) -> None:
         self.clock = Clock()
@@ -37,7 +45,7 @@ class House:
 
 @pytest.mark.parametrize("lane", list(Lane))
 def test_no_more_than_there_are(lane: Lane) -> None:
-    """Whoever comes when all are taken waits for the first that is given back."""
+    """A request that finds all slots taken waits for the first release."""
     house = House(2)
     asked = [house.ask(lane)[1] for _ in range(3)]
     assert [len(got) for got in asked] == [1, 1, 0]
@@ -55,7 +63,7 @@ def test_no_more_than_there_are(lane: Lane) -> None:
 
 
 def test_some_are_left_to_readers() -> None:
-    """Uploads wait while readers still find a slot; readers may take them all."""
+    """Uploads leave slots to downloads; downloads may take all."""
     house = House(4, for_uploads=3)
     writes = [house.ask(Lane.WRITE)[1] for _ in range(10)]
     assert sum(map(len, writes)) == 3
@@ -69,12 +77,12 @@ def test_some_are_left_to_readers() -> None:
     ("size", "uploads"), [(1, 1), (2, 1), (4, 3), (5, 4), (16, 4), (40, 10), (1000, 250)]
 )
 def test_the_share_of_uploads(size: int, uploads: int) -> None:
-    """A quarter, no fewer than four, and never the last slot if there is another."""
+    """Uploads get a quarter, at least four, and never the last of several slots."""
     assert uploads_beside_readers(size) == uploads
 
 
 def test_one_is_left_to_uploads() -> None:
-    """With a single slot both kinds still get their turn."""
+    """With a single slot uploads and downloads take turns."""
     house = House(1, uploads_beside_readers(1))
     (first,) = house.ask(Lane.WRITE)[1]
     _, second = house.ask(Lane.READ)
@@ -85,7 +93,7 @@ def test_one_is_left_to_uploads() -> None:
 
 @pytest.mark.parametrize("lane", list(Lane))
 def test_leaving_the_queue(lane: Lane) -> None:
-    """Who stops waiting, in whichever queue, is passed over."""
+    """A cancelled wait for a slot is passed over."""
     house = House(1)
     held = house.ask(Lane.READ)[1]
     # The first upload waits for the slot, the second for the first.
@@ -103,8 +111,8 @@ def test_leaving_the_queue(lane: Lane) -> None:
     assert len(house.ask(lane)[1]) == 1
 
 
-def test_whoever_gives_back_is_not_interrupted() -> None:
-    """The next one runs in a later turn of the reactor."""
+def test_a_release_does_not_run_the_waiter() -> None:
+    """A waiter is woken in a later turn of the reactor, not inside ``release``."""
     house = House(1)
     (lease,) = house.ask(Lane.READ)[1]
     _, waiting = house.ask(Lane.READ)
@@ -127,16 +135,16 @@ async def test_the_limit_is_used_and_kept(
     elsewhere uploads alone take all.
     """
     size = 8
-    client = faulty.client(
-        threadpool_size=size, shares_reactor=shares_reactor, patience=LONG_PATIENCE
+    store = faulty.store(
+        container, threadpool_size=size, shares_reactor=shares_reactor, patience=LONG_PATIENCE
     )
-    await client.put_object(container, "name", make_file(b"content"))
+    await store.put("name", make_file(b"content"))
     await faulty.proxy.wait_idle()
     faulty.proxy.exchanges_peak = 0
     faulty.proxy.add(Delay(0.02, times=None))
 
     async def read() -> None:
-        download = await client.get_object(container, "name")
+        download = await store.get("name")
         download.abandon()
 
     operations = []
@@ -145,32 +153,33 @@ async def test_the_limit_is_used_and_kept(
             operations.append(begin(read()))
         else:
             source = make_file(b"content")
-            operations.append(begin(client.put_object(container, f"name-{number}", source)))
+            operations.append(begin(store.put(f"name-{number}", source)))
     for operation in operations:
         await soon(operation)
     assert faulty.proxy.exchanges_peak == size
     assert faulty.proxy.connections_peak <= size
-    await nothing_under_way(faulty, client)
+    await nothing_in_flight(faulty)
 
 
 async def test_uploads_alone_leave_room(
     faulty: Faulty, container: str, make_file: MakeFile
 ) -> None:
-    """Five hundred uploads in the queue, all held up: a download does not wait for any."""
+    """A download does not wait for five hundred uploads that are in the queue."""
     client = faulty.client(threadpool_size=8, patience=LONG_PATIENCE)
-    await client.put_object(container, "wanted", make_file(b"content"))
+    store = Store(client, container)
+    await store.put("wanted", make_file(b"content"))
     faulty.proxy.add(stall := Stall(ON_REQUEST, times=None, match=("PUT", "")))
     source = make_file(b"x")
     finished: list[int] = []
 
     async def upload(number: int) -> None:
-        await client.put_object(container, f"name-{number}", source)
+        await store.put(f"name-{number}", source)
         finished.append(number)
 
     uploads = [begin(upload(number)) for number in range(500)]
     await until(lambda: stall.fired == 4)
     assert client.slots.waiting == 496
-    download = await soon(begin(client.get_object(container, "wanted")))
+    download = await soon(begin(store.get("wanted")))
     download.abandon()
     assert finished == []
     assert (stall.fired, client.slots.waiting) == (4, 496)
@@ -179,20 +188,22 @@ async def test_uploads_alone_leave_room(
     for waiting in reversed(uploads):
         waiting.cancel()
     stall.release()
-    await nothing_under_way(faulty, client)
+    await nothing_in_flight(faulty)
 
 
 async def test_time_in_the_queue_takes_no_tries(
     faulty: Faulty, container: str, make_file: MakeFile
 ) -> None:
-    """An upload that has waited for its turn longer than it may try is tried as often as any."""
+    """Waiting for a slot leaves an upload all its retries."""
     patience = Patience(
         total_seconds=2.0, first_delay=0.01, longest_delay=0.05, operation_seconds=30.0
     )
-    client = faulty.client(threadpool_size=1, patience=patience)
+    store = faulty.store(container, threadpool_size=1, patience=patience)
     faulty.proxy.add(Delay(2.5, match=("PUT", "first")))
     faulty.proxy.add(Answer(503, match=("PUT", "second")))
-    first = begin(client.put_object(container, "first", make_file(b"x")))
-    second = begin(client.put_object(container, "second", make_file(b"x")))
+    first = begin(store.put("first", make_file(b"x")))
+    second = begin(store.put("second", make_file(b"x")))
     await soon(first)
     await soon(second)
+    answers = [(seen.path.rpartition("/")[2], seen.status) for seen in puts(faulty)]
+    assert answers == [("first", 201), ("second", 503), ("second", 201)]

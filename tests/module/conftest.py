@@ -123,6 +123,9 @@ def both(
             stack.callback(homeserver.stop)
         starting = [deferToThread(homeserver.start) for homeserver in (here, peer)]
         pytest_twisted.blockon(gatherResults(starting, consumeErrors=True))
+        for homeserver in (here, peer):
+            # In a thread: the fault proxy runs on this thread's reactor.
+            pytest_twisted.blockon(deferToThread(homeserver.wait_for_containers, 2))
         yield Servers(here, peer, proxy, storage, main, second, waits, does_not, not oldest)
 
 

@@ -1,13 +1,15 @@
-"""Homeservers which federate with each other, and what the tests ask of them."""
+"""Homeservers that federate with each other, and what the tests call on them."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 from twisted.internet.threads import deferToThread
 
@@ -16,11 +18,14 @@ from tests.servers import process
 from tests.servers.synapse import Synapse
 from tests.servers.tls import Authority
 
-#: Nothing of this may ever stand in Synapse's log: complaints about log contexts, lines of
-#: ours in no log context, failures that nobody handled.
+#: Must never be in Synapse's log: complaints about log contexts, lines of this package
+#: without a log context, unhandled failures.
 FORBIDDEN = re.compile(
     r"log(ging)? ?context|swift_provider\S* \w+ sentinel|Unhandled", re.IGNORECASE
 )
+
+#: The answer of a Swift that is down. The module does not wait an hour: it fails at once.
+OUTAGE: dict[str, Any] = {"status": 503, "headers": {"Retry-After": "3600"}, "times": None}
 
 
 class Homeserver(Synapse):
@@ -67,10 +72,28 @@ class Homeserver(Synapse):
             self.admin_token = self.register("admin", admin=True)
             self.user = self.client(self.admin_token)
 
+    def wait_for_containers(self, count: int) -> None:
+        """Wait until that many providers have said that their container is ready. Blocking."""
+        deadline = time.monotonic() + 40
+        while (
+            len(re.findall(r"The Swift container \S+ at \S+ is ready", self.log.read_text()))
+            < count
+        ):
+            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            time.sleep(process.POLL_SECONDS)
+
     def lose_disk(self) -> None:
         """Empty the media store."""
         shutil.rmtree(self.media_store)
         self.media_store.mkdir()
+
+    def download_status(self, mxc: str) -> int:
+        """The HTTP status of a download."""
+        try:
+            self.user.download(mxc)
+        except requests.HTTPError as error:
+            return error.response.status_code
+        return 200
 
     # What Synapse says
 
@@ -96,8 +119,16 @@ class Homeserver(Synapse):
         return self._session.post(self.url + probe.PATH, json=asked, timeout=120)
 
 
+def screen_of(folder: Path, entry: dict[str, Any], **env: str) -> str:
+    """What a Synapse that does not start has written to the terminal."""
+    homeserver = Synapse(folder, media_storage_providers=[entry], env=env)
+    with pytest.raises(process.ServiceError):
+        homeserver.start()
+    return homeserver.log.read_text()
+
+
 async def there(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call what blocks, while the reactor goes on."""
+    """Call a blocking function in a thread; the reactor goes on."""
     return await deferToThread(function, *arguments)
 
 

@@ -1,6 +1,6 @@
-"""Another Synapse than the one in our environment, in an environment of its own.
+"""Another version of Synapse, in an environment of its own.
 
-Built by pip at its first use, in ``.test`` in the checkout, and kept there.
+Its first use builds it with pip, in the checkout's ``.test``. It stays there.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from tests.servers import process
 
-#: What ``swift_provider`` needs to be imported by that Synapse.
+#: What ``swift_provider`` imports in Synapse's process, beside Synapse and Twisted.
 _NEEDS = ("treq", "keystoneauth1", "requests", "pyyaml")
 
-#: Newer releases made an abstract class of one that that Synapse inherits from.
-_AS_IT_WAS = {"1.140.0": ("prometheus-client<0.23",)}
+#: Synapse 1.140 subclasses a class that is abstract from prometheus-client 0.23 on.
+_PINS = {"1.140.0": ("prometheus-client<0.23",)}
 
 
 def python_with_synapse(version: str) -> str:
@@ -28,7 +28,7 @@ def python_with_synapse(version: str) -> str:
     ready = folder / "ready"
     if not ready.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        _pip_install(python, f"matrix-synapse=={version}", *_NEEDS, *_AS_IT_WAS.get(version, ()))
+        _pip_install(python, f"matrix-synapse=={version}", *_NEEDS, *_PINS.get(version, ()))
         ready.touch()
     return str(python)
 

@@ -1,4 +1,4 @@
-"""What is in Swift, looked at past the provider."""
+"""What is in Swift, read without the provider."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Storage:
         return answer.text.split() if answer.status_code == 200 else []
 
     def wait_for(self, container: str, ending: str, count: int = 1) -> None:
-        """Wait for objects that somebody uploads in the background."""
+        """Wait for objects that a provider uploads in the background."""
         deadline = time.monotonic() + 20
         while sum(name.endswith(ending) for name in self.names(container)) < count:
             assert time.monotonic() < deadline, f"no …{ending} in {self.names(container)}"
@@ -49,12 +49,12 @@ class Storage:
         url = f"{self.url}/{container}/{name}"
         assert self._session.put(url, data=content, timeout=30).status_code == 201
 
-    def make(self, container: str, **headers: str) -> None:
+    def make(self, container: str) -> None:
         """Make a container."""
         url = f"{self.url}/{container}"
-        assert self._session.put(url, headers=headers, timeout=30).status_code in (201, 202)
+        assert self._session.put(url, timeout=30).status_code in (201, 202)
 
     def delete(self, container: str, name: str) -> None:
-        """Delete an object; it may be gone already."""
+        """Delete an object; one that is missing counts as deleted."""
         answer = self._session.delete(f"{self.url}/{container}/{name}", timeout=30)
         assert answer.status_code in (204, 404)

@@ -20,7 +20,7 @@ def picture(width: int = 800, height: int = 600, seed: int = 0) -> bytes:
 
 
 async def test_media_survives_the_loss_of_the_disk(servers: Servers) -> None:
-    """What was uploaded comes back byte for byte, thumbnails too, after the disk was emptied."""
+    """After the loss of the disk, uploads and thumbnails come back byte for byte."""
     user = servers.here.user
     contents = [b"", b"small", picture(), b"large" * 1_000_000]
     uris = [await there(user.upload, content, "image/png") for content in contents]
@@ -125,7 +125,7 @@ async def test_legacy_name_of_a_remote_thumbnail(servers: Servers) -> None:
 
 
 async def test_url_previews_stay_out_of_swift(servers: Servers) -> None:
-    """A file of the URL preview cache is neither stored nor looked for."""
+    """The provider neither stores nor fetches files of the URL preview cache."""
     for call in ("store", "fetch_and_leave"):
         answer = await there(servers.here.probe, call, servers.main, "url_cache/2024/x", True)
         assert answer.status_code == 200

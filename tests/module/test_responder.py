@@ -19,9 +19,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 from twisted.web.http import HTTPChannel, Request
 
-from swift_provider.client import SwiftClient
+from swift_provider.client import Store, SwiftClient
 from swift_provider.config import parse_settings
-from swift_provider.module.provider import SwiftResponder
+from swift_provider.module.responder import SwiftResponder
 from tests.module.storage import Storage
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.faults import Answer, Reset, in_response
@@ -31,7 +31,7 @@ BODY = bytes(range(256)) * 12_000  # 3 MB
 
 
 class Place:
-    """One object in Swift, behind a fault proxy, and where it would be on disk."""
+    """One object in Swift, behind a fault proxy, and its local path."""
 
     def __init__(self, client: SwiftClient, proxy: FaultProxy, local: Path) -> None:
         self.client = client
@@ -41,11 +41,11 @@ class Place:
 
     async def responder(self) -> SwiftResponder:
         """What ``fetch`` returns."""
-        download = await self.client.get_object(self.container, "media")
+        download = await Store(self.client, self.container).get("media")
         return SwiftResponder(download, "media", str(self.local))
 
     async def nothing_left(self) -> None:
-        """Neither slot nor exchange is held."""
+        """No slot is taken, and no request is in flight."""
         await self.proxy.wait_idle()
         assert self.client.slots.in_flight == 0
 
@@ -78,7 +78,7 @@ def place(storage: Storage, account: Credentials, tmp_path: Path) -> Iterator[Pl
 
 
 class DiskFull(io.RawIOBase):
-    """A file on a disk that is full: the first write waits until it is let go, then fails."""
+    """A file on a full disk: the first write waits for ``go``, then fails."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class DiskFull(io.RawIOBase):
 
 
 def _pull_back(responder: SwiftResponder, file: Any) -> tuple[BackgroundFileConsumer, Deferred]:
-    """What Synapse does to have a file on its disk (``ensure_media_is_in_local_cache``)."""
+    """Pull a file back, as Synapse's ``ensure_media_is_in_local_cache`` does."""
     from twisted.internet import reactor
     from twisted.internet.defer import ensureDeferred
 
@@ -109,14 +109,8 @@ def _pull_back(responder: SwiftResponder, file: Any) -> tuple[BackgroundFileCons
     return consumer, ensureDeferred(pull())
 
 
-def _working_threads() -> int:
-    from twisted.internet import reactor
-
-    return len(reactor.getThreadPool().working)
-
-
 async def test_file_is_pulled_back(place: Place) -> None:
-    """Synapse's file consumer, which pauses us from inside its ``write``, gets every byte."""
+    """Synapse's file consumer gets every byte; it pauses the download from inside ``write``."""
     _, pulled = _pull_back(await place.responder(), place.local.open("wb"))
     await pulled
     assert place.local.read_bytes() == BODY
@@ -124,14 +118,14 @@ async def test_file_is_pulled_back(place: Place) -> None:
 
 
 async def test_unused(place: Place) -> None:
-    """Entering and leaving the responder is enough to give everything back."""
+    """Leaving the responder releases everything, even if nothing was read."""
     with await place.responder():
         assert place.client.slots.in_flight == 1
     await place.nothing_left()
 
 
 async def test_body_fails_for_good(place: Place) -> None:
-    """The error reaches Synapse, its writer's thread ends, and the part is removed."""
+    """Synapse gets the error, its writer's thread ends, and the incomplete file is removed."""
     place.proxy.add(Reset(in_response(1_000_000)), Answer(404, times=None))
     consumer, pulled = _pull_back(await place.responder(), place.local.open("wb"))
     with pytest.raises(SynapseError):
@@ -141,8 +135,8 @@ async def test_body_fails_for_good(place: Place) -> None:
     await place.nothing_left()
 
 
-async def test_disk_is_full_while_we_are_paused(place: Place) -> None:
-    """A writer that dies while we are paused ends the download; Synapse does not wait for ever."""
+async def test_disk_is_full_while_the_download_is_paused(place: Place) -> None:
+    """A writer that fails while the download is paused ends it; Synapse does not wait for ever."""
     from twisted.internet import reactor
     from twisted.internet.threads import deferToThread
 
@@ -160,7 +154,7 @@ async def test_disk_is_full_while_we_are_paused(place: Place) -> None:
 
 
 async def test_disk_is_full_after_the_last_byte(place: Place, storage: Storage) -> None:
-    """A part stays on disk no more if it is the writing of the last bytes that fails."""
+    """If only the write of the last bytes fails, the incomplete file is removed too."""
     storage.put(place.container, "media", b"small")
     place.local.touch()
     file = DiskFull()
@@ -174,7 +168,7 @@ async def test_disk_is_full_after_the_last_byte(place: Place, storage: Storage) 
 
 @pytest.mark.parametrize("body", [BODY, b"small"])
 async def test_client_has_gone_before(place: Place, storage: Storage, body: bytes) -> None:
-    """Writing to a request whose client has gone is what Synapse knows as such, not an error."""
+    """If the client has disconnected, Synapse gets its own error for that."""
     storage.put(place.container, "media", body)
     channel = HTTPChannel()
     channel.makeConnection(StringTransport())

@@ -6,7 +6,6 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator
-from importlib.metadata import distribution
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,24 +13,14 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import ensureDeferred
 
-from swift_provider.module.synapse_version import OLDEST_SYNAPSE, check_synapse_version
 from tests.module.conftest import MODULE, MakeEntry
-from tests.module.homeservers import FORBIDDEN, Homeserver, media_path, there
+from tests.module.homeservers import FORBIDDEN, Homeserver, media_path, screen_of, there
 from tests.module.storage import Storage
 from tests.servers import process
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.faults import ON_REQUEST, Answer, Stall
 from tests.servers.keystone import Credentials, Keystone
-from tests.servers.synapse import Synapse
 from tests.servers.tls import make_ca
-
-
-def screen_of(folder: Path, entry: dict, **env: str) -> str:
-    """What a Synapse that does not start has written to the terminal."""
-    homeserver = Synapse(folder, media_storage_providers=[entry], env=env)
-    with pytest.raises(process.ServiceError):
-        homeserver.start()
-    return homeserver.log.read_text()
 
 
 def test_mistyped_option(tmp_path: Path) -> None:
@@ -53,29 +42,6 @@ def test_no_cloud(tmp_path: Path) -> None:
     assert "direct cause" not in screen, "one traceback at most"
 
 
-def test_old_synapse(tmp_path: Path) -> None:
-    """A Synapse that is too old is refused, with both versions."""
-    folder = tmp_path / "matrix_synapse-1.120.0.dist-info"
-    folder.mkdir()
-    facts = distribution("matrix-synapse").read_text("METADATA")
-    assert facts is not None
-    older = re.sub(r"(?m)^Version: .*$", "Version: 1.120.0", facts, count=1)
-    (folder / "METADATA").write_text(older)
-    screen = screen_of(
-        tmp_path / "synapse",
-        {"module": MODULE, "config": {"container": "media"}},
-        PYTHONPATH=f"{tmp_path}:{process.ROOT}",
-    )
-    assert "needs Synapse 1.140 or newer, and this is Synapse 1.120.0" in screen
-    assert "Traceback" not in screen
-
-
-def test_versions_that_pass() -> None:
-    """The oldest version, newer ones, and what cannot be read are let through."""
-    for version in (".".join(map(str, OLDEST_SYNAPSE)), "1.163.2", "2.0rc1", "local"):
-        check_synapse_version(version)
-
-
 @pytest.fixture(scope="module")
 def proxy(storage: Storage) -> Iterator[FaultProxy]:
     from twisted.internet import reactor  # pytest-twisted chooses it
@@ -95,7 +61,7 @@ async def test_start_and_end(
     keystone: Keystone,
     proxy: FaultProxy,
 ) -> None:
-    """Each provider says what it is and what is wrong with it; uploads get a moment at the end."""
+    """Each provider says what it is and what is wrong with it; uploads get five seconds to end."""
     mark = uuid4().hex[:6]
     stranger = await there(keystone.create_account, f"p{mark}", f"u{mark}", "only-on-loopback")
     made, missing, foreign, wrong, nowhere, slow = (
@@ -118,8 +84,8 @@ async def test_start_and_end(
     )
     with contextlib.ExitStack() as stack:
         stack.callback(homeserver.stop)
-        away = Answer(503, headers={"Retry-After": "3600"}, match=("HEAD", slow))
-        proxy.add(away)
+        outage = Answer(503, headers={"Retry-After": "3600"}, match=("HEAD", slow))
+        proxy.add(outage)
         await there(homeserver.start)
         verdicts = [f"Created the Swift container {made}"]
         verdicts += [f"container {name} cannot be used" for name in (missing, wrong, nowhere, slow)]
@@ -135,7 +101,7 @@ async def test_start_and_end(
         assert "not-the-password" not in log
         for name in (missing, foreign, wrong, nowhere):
             assert "store_local and store_remote are both false" in _line(log, "WARNING", name)
-        # The container that could not be created at start is created when it is needed.
+        # The check at start could not create this container. The first upload creates it.
         uri = await there(homeserver.user.upload, b"first")
         await there(storage.wait_for, slow, media_path(uri))
         stall = Stall(ON_REQUEST, match=("PUT", "local_content"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +17,8 @@ import yaml
 from keystoneauth1 import session
 from keystoneauth1.identity import v3
 
+from swift_provider.offload.cache import Cache
+from swift_provider.offload.media_names import Media
 from tests.offload.synapse_store import SynapseStore
 from tests.servers import process
 from tests.servers.keystone import REGION, Credentials
@@ -28,6 +32,18 @@ def store(tmp_path: Path) -> Iterator[SynapseStore]:
     made = SynapseStore(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    """A new cache."""
+    with closing(Cache(str(tmp_path / "cache.db"))) as made:
+        yield made
+
+
+def rows_of(cache: Cache) -> dict[Media, bool]:
+    """All media in a cache, and whether each is known to be deleted."""
+    return dict(row for page in cache.pages(1) for row in page)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -72,6 +88,18 @@ class Script:
     def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
         return self.run(self.command(*(str(one) for one in arguments)))
+
+    def json(self, *arguments: str | Path, status: int = 0) -> dict[str, Any]:
+        """Run it with ``--json``.
+
+        :param status: the exit status that it must have.
+        :returns: the summary, and as ``told`` what it wrote to stderr.
+        """
+        ended = self(*arguments, "--json")
+        assert ended.returncode == status, ended.stderr + ended.stdout
+        summary: dict[str, Any] = json.loads(ended.stdout)
+        summary["told"] = ended.stderr
+        return summary
 
     def run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         """Run another command to its end, in the script's folder and environment."""

@@ -5,6 +5,7 @@ The tables are cut out of the schema files of the installed Synapse.
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from importlib.resources import files
@@ -13,7 +14,7 @@ from typing import Any
 
 import psycopg2
 
-from swift_provider.offload.command.homeserver import DatabaseConfig
+from swift_provider.offload.database import DatabaseConfig
 
 OLD = 1_500_000_000_000
 RECENT = 4_000_000_000_000
@@ -183,5 +184,10 @@ class SynapseStore:
 
     def files(self) -> set[str]:
         """All that is on disk, but folders."""
-        found = [path for path in self.base.rglob("*") if path.is_symlink() or not path.is_dir()]
-        return {str(path.relative_to(self.base)) for path in found}
+        found = set()
+        # os.walk, unlike Path.rglob, ignores folders that vanish meanwhile.
+        for folder, folders, names in os.walk(self.base):
+            here = Path(folder)
+            links = [name for name in folders if (here / name).is_symlink()]
+            found.update(str((here / name).relative_to(self.base)) for name in names + links)
+        return found

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from synapse.media.filepath import MediaFilePaths
 
+from swift_provider.errors import UnsafeNameError
 from swift_provider.offload.media_names import (
     LOCAL,
     REMOTE,
     Media,
-    UnsafeNameError,
     media_of_object,
     places,
     shown,

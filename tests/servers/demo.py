@@ -172,7 +172,7 @@ def _media_files(place: Place) -> list[str]:
 
 
 def _offload(place: Place) -> None:
-    step(f"Removing local media that nobody used for {UNUSED_SECONDS} s, as a timer would do")
+    step(f"Removing local media that were not used for {UNUSED_SECONDS} s, as a timer would do")
     time.sleep(UNUSED_SECONDS + 0.5)  # real time has to pass for real media to get old
     work = place.folder / "swift_media_upload"
     work.mkdir()

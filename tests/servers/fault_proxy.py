@@ -2,7 +2,7 @@
 
 Owns the listening port, the list of faults and the records; ``fault_relay``
 carries the bytes, ``faults`` says what can be done to them. Without faults
-every byte is passed on as it came, and whoever is slow slows the other side
+every byte is passed on as it came, and a slow side slows the other
 down. Runs on the test's own reactor, so a test sees a fault happen without
 waiting for a clock.
 
@@ -124,7 +124,7 @@ class FaultProxy:
     # Records
 
     async def wait_idle(self) -> None:
-        """Returns when no exchange is under way."""
+        """Returns when no exchange is in flight."""
         await self._until(lambda: not self.exchanges_open)
 
     async def wait_closed(self) -> None:

@@ -45,7 +45,7 @@ class Seen:
 
 
 class Exchange:
-    """One request and its response, under way."""
+    """One request and its response, in flight."""
 
     def __init__(self, seen: Seen, fault: faults.Fault | None) -> None:
         self.seen = seen
@@ -421,7 +421,7 @@ class Relay:
 
     @property
     def idle(self) -> bool:
-        """Whether no exchange is under way."""
+        """Whether no exchange is in flight."""
         return self._exchange is None and not self._over
 
     def close_idle(self) -> None:

@@ -1,4 +1,4 @@
-"""One direction of a relayed connection: from a source to whoever asks for its pieces.
+"""One direction of a relayed connection: from a source to a consumer of its chunks.
 
 Owns back-pressure: as long as anybody holds the pipe, no piece leaves it, and
 its source is not read from.

@@ -26,6 +26,7 @@ from twisted.internet.threads import blockingCallFromThread
 
 from tests.servers import process
 from tests.servers.fault_proxy import FaultProxy
+from tests.servers.faults import ON_REQUEST, Stall
 from tests.soak.judge import Held, held, judge_files, judge_held
 from tests.soak.load import Load
 from tests.soak.place import Place, everything_running
@@ -108,6 +109,7 @@ def _soak(place: Place, record: Record, until: float, random_: random.Random) ->
     token = place.synapse.register("alice")
     before = _warm_up(place, token)
     _say(f"Before: {before}")
+    _see_a_slot(place, token, record)
     load_until = max(until, time.monotonic() + LEAST_LOAD_SECONDS)
     trouble = Trouble(reactor, place.proxy, place.keystone_proxy, random_)
     reactor.callFromThread(lambda: Deferred.fromCoroutine(trouble.make()))
@@ -143,6 +145,19 @@ def _warm_up(place: Place, token: str) -> Held:
         client.download(client.upload(bytes([number]) * 100_000))
     place.proxy_idle()
     return held(place)
+
+
+def _see_a_slot(place: Place, token: str, record: Record) -> None:
+    """Synapse's gauge has to show an upload in flight: the last check relies on it."""
+    stall = Stall(ON_REQUEST, match=("PUT", "local_content"))
+    blockingCallFromThread(reactor, place.proxy.add, stall)
+    place.synapse.client(token).upload(b"stalled")
+    blockingCallFromThread(reactor, stall.happened)
+    if held(place).slots != 1:
+        record.must_not_be(f"one upload is in flight, and Synapse says: {held(place)}")
+    blockingCallFromThread(reactor, stall.release)
+    blockingCallFromThread(reactor, place.proxy.clear)
+    place.proxy_idle()
 
 
 def _beside(place: Place, record: Record, until: float, module: dict[str, float]) -> None:

@@ -28,7 +28,7 @@ class Held:
     """What Synapse holds.
 
     :param connections: to Swift.
-    :param slots: exchanges with Swift under way, and waiting.
+    :param slots: exchanges with Swift in flight, and waiting.
     """
 
     connections: int
@@ -41,11 +41,12 @@ class Held:
 
 
 def held(place: Place) -> Held:
-    """Now. Blocking."""
+    """Now. Blocking.
+
+    :raises KeyError: if Synapse lacks one of the metrics.
+    """
     metrics = place.metrics()
-    slots = sum(
-        metrics.get(f"synapse_swift_exchanges_{state}", 0.0) for state in ("in_flight", "waiting")
-    )
+    slots = sum(metrics[f"synapse_swift_exchanges_{state}"] for state in ("in_flight", "waiting"))
     return Held(
         place.proxy.connections_open,
         int(metrics["process_open_fds"]),

@@ -105,7 +105,7 @@ class Place:
         self.synapse.restart()
 
     def proxy_idle(self) -> None:
-        """Wait until nothing is under way between Synapse and Swift. Blocking."""
+        """Wait until nothing is in flight between Synapse and Swift. Blocking."""
         deadline = time.monotonic() + IDLE_SECONDS
         while self.proxy.exchanges_open and time.monotonic() < deadline:
             time.sleep(0.1)

@@ -58,7 +58,7 @@ class Trouble:
             "bits flipped in uploads": lambda: [self._on_put(FlipBit, in_request(self._offset()))],
             "rejected token": lambda: [Answer(401, times=3)],
             "proxy restarts": self._restart,
-            "Keystone is away": self._keystone_away,
+            "Keystone is unreachable": self._keystone_away,
             "Keystone answers 503": lambda: self._keystone_fails(Answer(503, times=BURST)),
             "Keystone is silent": lambda: self._keystone_fails(Stall(BEFORE_RESPONSE, times=2)),
         }

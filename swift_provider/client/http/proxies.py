@@ -1,9 +1,9 @@
 """Reaching Swift through an HTTP proxy.
 
-``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy`` are read by the
-function of ``requests`` which keystoneauth1's session uses for Keystone, so
-that both get the same answer. For https the proxy is asked for a tunnel
-(RFC 9110 section 9.3.6, CONNECT), and TLS runs inside it, end to end.
+``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy`` are read by the function
+of ``requests`` that keystoneauth1 uses for Keystone, so that Swift and Keystone are
+reached in the same way. For https the proxy is asked for a tunnel (RFC 9110 section
+9.3.6, CONNECT), and TLS runs inside it, end to end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LONGEST_ANSWER_BYTES = 16 * 1024
 
 @dataclass(frozen=True)
 class Proxy:
-    """Where the proxy is, and what to show it.
+    """Where the proxy is, and how to authenticate to it.
 
     :ivar authorization: value of ``Proxy-Authorization``; ``None`` if the URL names no user.
     """
@@ -112,7 +112,7 @@ class TunnelEndpoint:
 
 
 class _Handshake(Protocol):
-    """Asks for the tunnel, then passes everything on to the inner protocol."""
+    """Asks for the tunnel, then passes all data on to the inner protocol."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class _Handshake(Protocol):
         if end:
             self._answered(head, rest)
         elif len(self._answer) > _LONGEST_ANSWER_BYTES:
-            self._fail("its answer to CONNECT has no end")
+            self._fail("its answer to CONNECT is too long")
 
     def _answered(self, head: bytes, rest: bytes) -> None:
         status = head.split(b"\r\n", 1)[0].split(b" ", 2)
@@ -169,7 +169,7 @@ class _Handshake(Protocol):
             ready.errback(TunnelRefusedError(reason))
 
     def abort(self) -> None:
-        """Nobody waits for the tunnel any more."""
+        """Close the connection; the Deferred of the tunnel does not fire any more."""
         self._ready = None
         connection: ITCPTransport = self.transport  # type: ignore[assignment]
         connection.abortConnection()

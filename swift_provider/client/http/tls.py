@@ -1,8 +1,8 @@
-"""Whom to trust over https, and what to show: the TLS side of a connection.
+"""TLS: which certificate authorities to trust, and which client certificate to send.
 
-Follows what ``requests``, and so keystoneauth1, does for Keystone: the bundle
-named by ``cacert``, else by ``REQUESTS_CA_BUNDLE`` or ``CURL_CA_BUNDLE``, else
-that of the ``certifi`` package; verification off only where ``verify`` is false.
+Trusts what ``requests``, and so keystoneauth1, trusts for Keystone: the bundle named by
+``cacert``, else by ``REQUESTS_CA_BUNDLE`` or ``CURL_CA_BUNDLE``, else that of the
+``certifi`` package. Certificates are not verified only where ``verify`` is false.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class TlsPolicy:
     """Makes the TLS side of connections to any host.
 
     :param verify: ``True`` for the usual authorities, the path of a PEM file (or
-        of a folder of them) for others, ``False`` to trust anybody.
+        of a folder of them) for others, ``False`` to trust any certificate.
     :param cert: path of a PEM file with the client's certificate, or a pair of
-        paths, certificate and key; ``None`` to show none.
+        paths, certificate and key; ``None`` to send none.
     :raises ConfigError: if a file cannot be read or holds no certificate.
     """
 
@@ -60,7 +60,7 @@ class TlsPolicy:
         """:returns: what sets up TLS with this host."""
         name = hostname.decode("ascii")
         if self._unverified is not None:
-            return _TrustAnybody(self._unverified, hostname)
+            return _TrustAny(self._unverified, hostname)
         creator: IOpenSSLClientConnectionCreator = optionsForClientTLS(
             name, trustRoot=self._trust_root, clientCertificate=self._client_certificate
         )
@@ -68,7 +68,7 @@ class TlsPolicy:
 
 
 @implementer(IOpenSSLClientConnectionCreator)
-class _TrustAnybody:
+class _TrustAny:
     def __init__(self, options: CertificateOptions, hostname: bytes) -> None:
         self._context = options.getContext()
         self._hostname = hostname
@@ -84,7 +84,7 @@ class _TrustAnybody:
 
 
 def tls_reason(error: SSL.Error | VerificationError) -> str:
-    """Why no TLS connection came about, and what to do."""
+    """Why TLS failed, and what to do."""
     if isinstance(error, VerificationError):
         return "its certificate is for another host: check the URL, or 'cacert'"
     details = "; ".join(part[-1] for part in error.args[0]) if error.args else ""
@@ -94,7 +94,7 @@ def tls_reason(error: SSL.Error | VerificationError) -> str:
             "name the right authority's file in 'cacert'"
         )
     if "alert" in details and "certificate" in details:
-        return f"it wants another certificate of ours: set 'cert' and 'key' ({details})"
+        return f"it wants another client certificate: set 'cert' and 'key' ({details})"
     return f"no TLS connection: {details or 'the server does not speak TLS here'}"
 
 
@@ -127,7 +127,7 @@ def _client_certificate(cert: str | tuple[str, str] | None) -> PrivateCertificat
         f"cert: {' and '.join(paths)} must hold a PEM certificate and its unencrypted key"
     )
     if b"ENCRYPTED" in pem:
-        raise wrong  # OpenSSL would ask the terminal for the passphrase, and wait
+        raise wrong  # OpenSSL would wait for a passphrase from the terminal
     try:
         certificate: PrivateCertificate = PrivateCertificate.loadPEM(pem)
         return certificate

@@ -1,8 +1,8 @@
 """Connections to Swift: the pool, TLS, proxies, time limits and buffer sizes.
 
-Owns what all exchanges of one client share. The pool only keeps idle
-connections; it neither limits their number (:mod:`swift_provider.client.slots`
-does) nor retries (:mod:`swift_provider.client.client` does, with a fresh body).
+Owns what all exchanges of one client share. The pool only keeps idle connections. It
+does not limit their number (:mod:`swift_provider.client.slots` does), and it does not
+retry (:mod:`swift_provider.client.requester` does, with a fresh body).
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class _Pool(HTTPConnectionPool):
 
 @implementer(IAgentEndpointFactory)
 class _Endpoints:
-    """How to reach a host: TCP or TLS, straight or through a proxy's tunnel.
+    """How to reach a host: TCP or TLS, directly or through a proxy's tunnel.
 
-    Twisted asks for each request; finding the proxy and the certificates anew
-    each time would cost more than the rest of the request.
+    Twisted asks for each request. To look up the proxy and the certificates each time
+    would cost more than the rest of the request, so endpoints are kept.
     """
 
     def __init__(self, reactor: Any, tls: IPolicyForHTTPS, limits: Limits) -> None:
@@ -89,8 +89,8 @@ class Transport:
 
     :param reactor: makes connections and tells the time.
     :param connections: how many idle connections to keep, at most.
-    :param read_bytes: how much to read from a connection at once. Inside Synapse
-        64 KiB keeps the reactor responsive; 256 KiB is up to 30 % faster.
+    :param read_bytes: how much to read from a connection at once. 64 KiB keeps
+        the reactor responsive inside Synapse; 256 KiB is up to 30 % faster.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Transport:
         return _ThroughProxy(ProxyAgent(endpoint, self.reactor, pool), proxy)
 
     def _plain_proxy(self, url: bytes) -> tuple[Proxy, IStreamClientEndpoint] | None:
-        """The proxy for ``http://``; https reaches its own by a tunnel."""
+        """The proxy for an ``http://`` URL; https goes through a tunnel instead."""
         if not url.startswith(b"http://"):
             return None
         host = url.split(b"/", 3)[2]
@@ -134,28 +134,31 @@ class Transport:
         return self._proxies[host]
 
     def connection(self, key: Any, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
-        """An idle connection, or a new one."""
+        """Get a connection from the pool, which asks ``endpoint`` if it has no idle one.
+
+        :returns: fires with the connection's HTTP protocol.
+        """
         return self._pool.getConnection(key, endpoint)
 
-    def tune(self, wire: Any) -> None:
-        """Set the buffer sizes of a new connection's transport."""
+    def set_buffer_sizes(self, wire: Any) -> None:
+        """Prepare a new connection's transport."""
         tcp = getattr(wire, "transport", wire)  # TLS wraps the TCP transport
         tcp.bufferSize = self._read_bytes
         tcp.SEND_LIMIT = self._read_bytes
 
     def drop_idle(self) -> None:
-        """Close the idle connections: one of them turned out to be dead."""
+        """Close the idle connections, after one of them turned out to be dead."""
         self.close().addErrback(_ignore)
 
     def close(self) -> Deferred[None]:
-        """Close the idle connections for good. Call when no exchange is under way."""
+        """Close the idle connections. Call when no exchange is in flight."""
         closed: Deferred[None] = self._pool.closeCachedConnections()  # type: ignore[no-untyped-call]
         return closed
 
 
 @implementer(IAgent)
 class _ThroughProxy:
-    """Shows the proxy who we are; Twisted's ``ProxyAgent`` cannot."""
+    """Authenticates to the proxy, which Twisted's ``ProxyAgent`` cannot."""
 
     def __init__(self, agent: IAgent, proxy: Proxy) -> None:
         self._agent = agent
@@ -174,4 +177,4 @@ class _ThroughProxy:
 
 
 def _ignore(_failure: Failure) -> None:
-    """A connection that is being thrown away may fail as it likes."""
+    """An error while an idle connection is closed concerns no request."""

@@ -1,6 +1,6 @@
-"""Token and endpoint: the only part that imports keystoneauth1.
+"""Signing in: token and endpoint. The only folder that imports keystoneauth1.
 
+:mod:`~swift_provider.client.identity.clouds` finds the cloud and its credentials,
 :mod:`~swift_provider.client.identity.token` decides when to sign in,
-:mod:`~swift_provider.client.identity.keystone` does it,
-:mod:`~swift_provider.client.identity.clouds` finds out where and with what.
+:mod:`~swift_provider.client.identity.keystone` signs in.
 """

@@ -1,7 +1,7 @@
-"""Which of the catalogue's endpoints is the Swift that is meant.
+"""Finds Swift's endpoint in the catalogue, by region and interface.
 
-Region and interface choose; nothing is guessed, and nothing is asked over the
-network. The catalogue comes with the token:
+Never guesses between several, and sends no request: Keystone returns the
+catalogue together with the token.
 https://docs.openstack.org/api-ref/identity/v3/#password-authentication-with-scoped-authorization
 """
 
@@ -12,17 +12,18 @@ from keystoneauth1.access.service_catalog import ServiceCatalog
 from swift_provider.client.identity.clouds import Cloud
 from swift_provider.errors import AuthError
 
-#: Filled with the cloud's title.
+#: An error message; ``{}`` stands for the cloud's title.
 NO_CATALOGUE = (
     "the token for {} comes without a catalogue: set auth.project_name or auth.project_id, "
-    "or give Swift's URL as storage_url"
+    "or set storage_url to Swift's URL"
 )
 
 
 def find_endpoint(catalog: ServiceCatalog, cloud: Cloud) -> str:
-    """Swift's URL, as the catalogue has it, without a slash at its end.
+    """Swift's URL from the catalogue, without a slash at its end.
 
-    :raises AuthError: if there is none, or several regions and none is chosen.
+    :raises AuthError: if no endpoint matches, or if several regions do and the
+        cloud names none of them.
     """
     if not catalog.catalog:
         raise AuthError(NO_CATALOGUE.format(cloud.title))
@@ -62,5 +63,5 @@ def _not_found(catalog: ServiceCatalog, cloud: Cloud, regions: list[str]) -> str
         )
     return (
         f"the catalogue of {cloud.title} has no service of type {cloud.service_type}: "
-        "is Swift part of this project's cloud? If so, give its URL as storage_url"
+        "ask the cloud's operator for Swift, or set storage_url to its URL"
     )

@@ -1,10 +1,10 @@
-"""Where clouds are written down: ``clouds.yaml`` and its companions, and ``OS_*`` variables.
+"""Reads clouds from ``clouds.yaml``, its companion files and the ``OS_*`` variables.
 
-Owns which files are looked at and in which order, and how they are merged.
-The rules are those of openstacksdk's loader, so that one ``clouds.yaml`` means
-the same here as for the ``openstack`` command:
+Decides which files to read, in which order, and how to merge them. Follows the
+rules of openstacksdk's loader, so that one ``clouds.yaml`` means the same here
+and for the ``openstack`` command. Does not look into the directories of snaps.
 https://docs.openstack.org/openstacksdk/latest/user/config/configuration.html
-What the keys mean is ``cloud_rules``' subject.
+``cloud_rules`` gives the keys inside a cloud their meaning.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from swift_provider.config import mapping
 from swift_provider.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-#: What a cloud has unless it says otherwise.
+#: The values of keys that a cloud does not set.
 DEFAULTS: Mapping[str, Any] = {
     "auth_type": "password",
     "interface": "public",
@@ -37,7 +38,7 @@ SITE_DIRECTORY = "/etc/openstack"
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 
-# These choose or find a cloud; alone they do not describe one.
+# These variables choose or locate a cloud. Without others they do not describe one.
 _SELECTORS = {
     "OS_CLOUD",
     "OS_CLOUD_NAME",
@@ -47,18 +48,21 @@ _SELECTORS = {
     "OS_CLIENT_VENDOR_FILE",
 }
 
-# Left by OpenStack's test runners; never meant as credentials.
-_NOT_OURS = ("OS_TEST", "OS_STD", "OS_LOG")
+# OpenStack's test runners set variables with these prefixes. They are not credentials.
+_NOT_CREDENTIALS = ("OS_TEST", "OS_STD", "OS_LOG")
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Everything that was found; values may be secret, so none is shown.
+    """The clouds of all files and variables. ``repr`` shows no value: it may be secret.
 
-    ``default`` is the cloud's name if none is asked for, ``None`` if that would
-    be a guess. ``vendors`` are the profiles of ``clouds-public.yaml``. ``notes``
-    say for error messages which files were used, or passed over and why.
-    ``variables`` are the names behind the cloud of the environment.
+    :ivar default: the cloud to use if the settings name none; ``None`` if there
+        are several to choose from, or no cloud at all.
+    :ivar vendors: the profiles of ``clouds-public.yaml``.
+    :ivar environment_cloud: the name of the cloud that the variables describe.
+    :ivar variables: the names of these variables; empty if they describe no cloud.
+    :ivar notes: for error messages: the files that were read, and those that were
+        passed over, with the reason.
     """
 
     clouds: Mapping[str, Any]
@@ -75,19 +79,19 @@ class Sources:
 def read_sources(environ: Mapping[str, str]) -> Sources:
     """Read all files and variables.
 
-    :raises ConfigError: if a file is not a mapping, or a cloud's name is used
-        by a file and by the environment.
+    :raises ConfigError: if a file does not hold a mapping, or if a cloud in a
+        file has the name that is reserved for the variables.
     """
     notes: list[str] = []
     content = _read_first("clouds", "OS_CLIENT_CONFIG_FILE", environ, notes)
     secure = _read_first("secure", "OS_CLIENT_SECURE_FILE", environ, notes)
     public = _read_first("clouds-public", "OS_CLIENT_VENDOR_FILE", environ, notes)
-    clouds = dict(_mapping(merge(content, secure).get("clouds"), "clouds"))
+    clouds = dict(mapping(merge(content, secure).get("clouds"), "clouds"))
     environment_cloud = environ.get("OS_CLOUD_NAME", "envvars")
     if environment_cloud in clouds:
         raise ConfigError(
-            f"the cloud '{environment_cloud}' of clouds.yaml has the name that stands for the "
-            "OS_* variables: rename it, or set OS_CLOUD_NAME to another name"
+            f"the cloud '{environment_cloud}' of clouds.yaml has the name that is reserved for "
+            "the OS_* variables: rename it, or set OS_CLOUD_NAME to another name"
         )
     default = environ.get("OS_CLOUD") or None
     variables = _variables(environ)
@@ -99,7 +103,7 @@ def read_sources(environ: Mapping[str, str]) -> Sources:
     return Sources(
         clouds=clouds,
         default=default,
-        vendors=_mapping(public.get("public-clouds"), "public-clouds"),
+        vendors=mapping(public.get("public-clouds"), "public-clouds"),
         environment_cloud=environment_cloud,
         variables=variables,
         notes=tuple(notes),
@@ -107,7 +111,7 @@ def read_sources(environ: Mapping[str, str]) -> Sources:
 
 
 def candidates(stem: str, environ: Mapping[str, str]) -> list[str]:
-    """The paths at which ``clouds``, ``secure`` or ``clouds-public`` may be, best first."""
+    """The paths at which ``clouds``, ``secure`` or ``clouds-public`` may be, in reading order."""
     return [
         os.path.join(directory, stem + suffix)
         for directory in _directories(environ)
@@ -115,25 +119,36 @@ def candidates(stem: str, environ: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _directories(environ: Mapping[str, str]) -> Iterator[str]:
-    with contextlib.suppress(FileNotFoundError):  # it may have been removed
-        yield os.getcwd()
+def _directories(environ: Mapping[str, str]) -> Iterable[str]:
+    directories = []
+    with contextlib.suppress(FileNotFoundError):  # the working directory was removed
+        directories.append(os.getcwd())
     home = environ.get("HOME") or os.path.expanduser("~")
-    user = environ.get("XDG_CONFIG_HOME", "")
-    yield os.path.join(user if os.path.isabs(user) else f"{home}/.config", "openstack")
-    yield os.path.join(environ.get("SNAP_REAL_HOME") or home, ".config", "openstack")
-    listed = environ.get("XDG_CONFIG_DIRS", "").split(os.pathsep)
-    site = [directory for directory in listed if os.path.isabs(directory)] or ["/etc/xdg"]
-    # With several, openstacksdk looks into one directory of this joined name,
-    # so in effect into none; looking into each would find what it does not.
-    yield os.pathsep.join(os.path.join(directory, "openstack") for directory in site)
-    yield SITE_DIRECTORY
+    config_home = os.path.join(home, ".config")
+    # XDG_CONFIG_DIRS counts only if it names one directory. openstacksdk finds nothing
+    # in several either.
+    for parent in (
+        _absolute(environ.get("XDG_CONFIG_HOME"), config_home),
+        config_home,
+        _absolute(environ.get("XDG_CONFIG_DIRS"), "/etc/xdg"),
+    ):
+        directories.append(os.path.join(parent, "openstack"))
+    directories.append(SITE_DIRECTORY)
+    # Without duplicates, so that a broken file is reported once.
+    return dict.fromkeys(directories)
+
+
+def _absolute(directory: str | None, default: str) -> str:
+    # The XDG specification ignores relative paths, and openstacksdk ignores them as well.
+    return directory if directory and os.path.isabs(directory) else default
 
 
 def _read_first(
     stem: str, variable: str, environ: Mapping[str, str], notes: list[str]
 ) -> Mapping[str, Any]:
-    """The first file that can be read; a broken one is passed over, as openstacksdk does."""
+    """The content of the first file that is valid. Broken files are passed over, as
+    openstacksdk does; ``notes`` gets a line about each file.
+    """
     paths = candidates(stem, environ)
     if environ.get(variable):
         paths.insert(0, environ[variable])
@@ -150,7 +165,7 @@ def _read_first(
             problem = f"{path} is not valid {_format(path)}{_position(error)}"
         else:
             notes.append(f"{path} was read")
-            return _mapping(content, path)
+            return mapping(content, path)
         notes.append(problem)
         logger.warning("%s; the file is passed over", problem)
     return {}
@@ -166,23 +181,15 @@ def _format(path: str) -> str:
 
 
 def _position(error: Exception) -> str:
-    """Where a file is broken. What stands there is kept back: it may be a password."""
+    """The place of a syntax error, without the text there: it may be a password."""
     if isinstance(error, json.JSONDecodeError):
         return f" (line {error.lineno}, column {error.colno})"
     mark = getattr(error, "problem_mark", None)
     return f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
 
 
-def _mapping(value: object, where: str) -> Mapping[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where} must hold 'key: value' lines, not a {type(value).__name__}")
-    return value
-
-
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Both mappings, at all depths; where they differ, ``above`` wins."""
+    """Both mappings in one, at all depths. If both have a value, ``above`` wins."""
     merged = dict(below)
     for key, value in above.items():
         if isinstance(value, Mapping):
@@ -194,12 +201,14 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _variables(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The names of the ``OS_*`` variables, if they describe a cloud."""
-    names = [name for name in environ if name.startswith("OS_") and not name.startswith(_NOT_OURS)]
+    """The names of the ``OS_*`` variables; none if they describe no cloud."""
+    names = [
+        name for name in environ if name.startswith("OS_") and not name.startswith(_NOT_CREDENTIALS)
+    ]
     return tuple(sorted(names)) if set(names) - _SELECTORS else ()
 
 
 def _from_variables(names: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, Any]:
     values = {name.removeprefix("OS_").lower(): environ[name] for name in names}
-    # Defaults count as written here, and so win over a profile's values.
+    # openstacksdk adds the defaults here already, so that they win over a profile's values.
     return {**DEFAULTS, **values}

@@ -1,8 +1,9 @@
-"""What the keys of one cloud mean, once its files are read.
+"""Gives the keys of one cloud their meaning, after ``cloud_files`` has read them.
 
-Profiles, regions, older spellings and domains, by the rules of openstacksdk's
-loader and in its order, because the order decides who wins. Only what matters
-to signing in and to finding Swift is looked at. Knows no plugin and no file.
+Works in the profile and the region, and settles older spellings and domains.
+Follows the rules and the order of openstacksdk's loader, because the order
+decides which value wins. Reads only the keys that matter to signing in and to
+finding Swift. Knows no plugin and reads no file.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from swift_provider.client.identity.cloud_files import DEFAULTS, Sources
+from swift_provider.config import mapping
 from swift_provider.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-# The option of ``auth`` and its spellings, the last that is present wins.
+# The options of ``auth`` and their spellings. The last spelling that is present wins.
 _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "domain_id": ("domain_id", "domain-id"),
     "domain_name": ("domain_name", "domain-name"),
@@ -31,7 +33,7 @@ _PROJECT_SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "project_id": ("tenant_id", "tenant-id", "project_id", "project-id"),
     "project_name": ("tenant_name", "tenant-name", "project_name", "project-name"),
 }
-# The plugin for Keystone's v2 API knows tenants only.
+# The plugin for Keystone's v2 API takes tenants instead of projects.
 _TENANT_SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "tenant_id": ("project_id", "project-id", "tenant_id", "tenant-id"),
     "tenant_name": ("project_name", "project-name", "tenant_name", "tenant-name"),
@@ -39,13 +41,13 @@ _TENANT_SPELLINGS: Mapping[str, tuple[str, ...]] = {
 
 
 def resolve(sources: Sources, name: str, region_name: str | None) -> dict[str, Any]:
-    """One cloud of ``sources``, with its profile and its region worked in.
+    """The values of one cloud, with those of its profile and its region worked in.
 
-    :param region_name: the region asked for; ``None`` for the cloud's first.
-    :raises ConfigError: if the cloud has a list of regions without this one, or
-        something in it has the wrong type.
+    :param region_name: the wanted region; ``None`` for the cloud's first.
+    :raises ConfigError: if the cloud lists regions and this is not among them, or
+        if a value has the wrong type.
     """
-    own = _mapping(sources.clouds[name], f"the cloud '{name}'")
+    own = _section(sources.clouds[name], f"the cloud '{name}'")
     profile = _profile(sources, name, own)
     layers = _over(_over(dict(DEFAULTS), profile, name), own, name)
     layers.pop("cloud", None)
@@ -55,12 +57,12 @@ def resolve(sources: Sources, name: str, region_name: str | None) -> dict[str, A
 
 
 def normalize(cloud: Mapping[str, Any], name: str | None = None) -> dict[str, Any]:
-    """Bring a cloud's keys to one spelling; ``auth`` is always there afterwards."""
+    """A cloud's values under one spelling of each key. ``auth`` is always present."""
     cloud = {
-        key.replace("endpoint_type", "interface") if key.endswith("endpoint_type") else key: v
-        for key, v in cloud.items()
+        key.replace("endpoint_type", "interface") if key.endswith("endpoint_type") else key: value
+        for key, value in cloud.items()
     }
-    auth = dict(_mapping(cloud.get("auth"), f"auth of the cloud '{name}'"))
+    auth = dict(_section(cloud.get("auth"), f"auth of the cloud '{name}'"))
     cloud["auth"] = auth
     _settle_spellings(cloud, auth)
     _settle_domains(auth)
@@ -74,9 +76,10 @@ def normalize(cloud: Mapping[str, Any], name: str | None = None) -> dict[str, An
 
 
 def fill(text: str, cloud: Mapping[str, Any], key: str) -> str:
-    """Put the cloud's own values into ``{placeholders}``, such as ``{region_name}``.
+    """Replace placeholders such as ``{region_name}`` by the cloud's own values.
 
-    :raises ConfigError: if the cloud has no such value.
+    :param key: the key that holds the text, for the error message.
+    :raises ConfigError: if the cloud has no value for a placeholder.
     """
     try:
         return text.format(**cloud)
@@ -94,7 +97,7 @@ def _settle_spellings(cloud: dict[str, Any], auth: dict[str, Any]) -> None:
     }.items():
         found = ""
         for spelling in spellings:
-            # What stands beside auth wins over what stands in it.
+            # A value beside auth wins over one in auth.
             for place in (auth, cloud):
                 if spelling in place:
                     found = str(place.pop(spelling))
@@ -103,7 +106,7 @@ def _settle_spellings(cloud: dict[str, Any], auth: dict[str, Any]) -> None:
 
 
 def _settle_domains(auth: dict[str, Any]) -> None:
-    """With a project, a bare domain means the user's and the project's."""
+    """If there is a project, ``domain_*`` stands for the user's and the project's domain."""
     if "project_id" not in auth and "project_name" not in auth:
         return
     for kind in ("id", "name"):
@@ -114,7 +117,7 @@ def _settle_domains(auth: dict[str, Any]) -> None:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Underscores in keys, and numbers as text: a password may look like a number."""
+    """Underscores for dashes in keys, and numbers as text: YAML may read a password as one."""
     plain: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -126,14 +129,15 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unknown_profile(sources: Sources, name: str) -> str | None:
-    """What to say of a profile that cannot be found; ``None`` if all is well.
+    """A message about a profile that cannot be found; ``None`` if there is no such problem.
 
-    openstacksdk has profiles of some providers built in. They are not read:
-    openstacksdk is not needed here, and they change with its releases.
+    openstacksdk brings profiles of some providers. They are not read here, because
+    this project does not depend on openstacksdk.
     """
     own = sources.clouds[name] or {}
     profile = _profile_name(sources, own)
-    # OS_CLOUD counts as the older word for a profile, but is hardly ever meant as one.
+    # OS_CLOUD gives the environment's cloud the key "cloud", which is also an older
+    # name for "profile". It is hardly ever meant as a profile.
     by_accident = name == sources.environment_cloud and "profile" not in own
     if profile is None or profile in sources.vendors or by_accident:
         return None
@@ -144,7 +148,7 @@ def unknown_profile(sources: Sources, name: str) -> str | None:
 
 
 def _profile_name(sources: Sources, own: Mapping[str, Any]) -> str | None:
-    # "cloud" is the older word for it.
+    # "cloud" is an older name for "profile".
     profile = own.get("profile", own.get("cloud"))
     return str(profile) if profile and profile != sources.environment_cloud else None
 
@@ -154,13 +158,13 @@ def _profile(sources: Sources, name: str, own: Mapping[str, Any]) -> Mapping[str
     if problem is not None:
         logger.warning("The cloud '%s': %s", name, problem)
     profile = _profile_name(sources, own)
-    return _mapping(sources.vendors.get(profile or ""), f"the profile '{profile}'")
+    return _section(sources.vendors.get(profile or ""), f"the profile '{profile}'")
 
 
 def _region(
     own: Mapping[str, Any], profile: Mapping[str, Any], wanted: str | None, name: str
 ) -> tuple[str, Mapping[str, Any]]:
-    """The region's name (empty for none) and the values that hold for it only."""
+    """The region's name, empty if there is none, and the values for this region only."""
     named = {"regions", "region_name", "region-name"}.intersection(own)
     chosen_by = own if named else profile
     regions = _listed(chosen_by, name)
@@ -170,8 +174,8 @@ def _region(
         return next(iter(regions.items()))
     if wanted not in regions:
         raise ConfigError(
-            f"the cloud '{name}' has no region '{wanted}'; its regions are {', '.join(regions)} "
-            "(upper and lower case matter)"
+            f"the cloud '{name}' has no region '{wanted}': set region_name to one of "
+            f"{', '.join(regions)} (upper and lower case matter)"
         )
     return wanted, regions[wanted]
 
@@ -197,7 +201,7 @@ def _listed(cloud: Mapping[str, Any], name: str) -> dict[str, Mapping[str, Any]]
                     f"each entry in regions of the cloud '{name}' must be a name, "
                     "or hold 'name' and 'values' and nothing else"
                 )
-            values = _mapping(entry.get("values"), f"values of a region of the cloud '{name}'")
+            values = _section(entry.get("values"), f"values of a region of the cloud '{name}'")
             given = {key: value for key, value in values.items() if value is not None}
             regions.setdefault(str(entry["name"]), given)
         else:
@@ -210,18 +214,19 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any], name: str) -> dict
     merged = {**below, **above}
     where = f"auth of the cloud '{name}'"
     merged["auth"] = {
-        **_mapping(below.get("auth"), where),
-        **_mapping(above.get("auth"), where),
+        **_section(below.get("auth"), where),
+        **_section(above.get("auth"), where),
     }
     return merged
 
 
-def _mapping(value: object, where: str) -> Mapping[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where} must hold 'key: value' lines, not a {type(value).__name__}")
-    if not all(isinstance(key, str) for key in value):
-        # YAML reads a bare number, yes, no, on and off as something else than text.
+def _section(value: object, where: str) -> Mapping[str, Any]:
+    """A section whose keys are all text.
+
+    :raises ConfigError: if it is not a mapping, or has another key.
+    """
+    found = mapping(value, where)
+    if not all(isinstance(key, str) for key in found):
+        # YAML reads bare numbers, yes, no, on and off as other types than text.
         raise ConfigError(f"{where} has a key that is not text: put it in quotes")
-    return value
+    return found

@@ -1,33 +1,37 @@
-"""Which cloud to sign in to, and with what.
+"""Chooses the cloud to sign in to, and collects the options for it.
 
-Puts together the cloud that the files and variables describe
-(``cloud_files``, ``cloud_rules``) and what the administrator wrote beside it,
-which always wins. Gives the same answer as openstacksdk for the same files
-and environment. Blocking, but quick; touches no network.
+Puts the settings of this project on top of the cloud that the files and
+variables describe (``cloud_files``, ``cloud_rules``). Without such settings,
+gives the same answer as openstacksdk for the same files and environment.
+Reads small files, so it blocks shortly; touches no network.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from swift_provider.client.identity import cloud_files, cloud_rules, plugins
-from swift_provider.config import Settings
+from swift_provider.client.identity import cloud_files, cloud_rules, sign_in_methods
+from swift_provider.config import Settings, nearest
 from swift_provider.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """What signing in needs.
+    """What a sign-in and the search for Swift need to know.
 
-    ``name`` is ``None`` if no cloud was involved. ``region_name`` is ``None`` if
-    the catalogue is expected to have one only. ``interface`` may be several, the
-    best first. ``verify`` is a bool or the path of a CA bundle. ``cert`` is
-    ``None``, the path of a file that holds certificate and key, or a path for
-    each. ``storage_url``, unless ``None``, is used instead of the catalogue.
+    :ivar name: the cloud's name; ``None`` if ``auth_type`` and ``auth`` of the
+        settings describe everything.
+    :ivar auth_type: the name of a keystoneauth1 plugin.
+    :ivar auth_options: that plugin's options; may hold secrets.
+    :ivar region_name: ``None`` accepts any region, if the catalogue leads to one URL.
+    :ivar interface: one name, or several with the preferred one first.
+    :ivar verify: whether to check certificates, or the path of a CA bundle.
+    :ivar cert: the path of a file with certificate and key, or one path for each.
+    :ivar storage_url: Swift's URL; ``None`` to take it from the catalogue.
+    :ivar service_name: ``None`` accepts any name.
     """
 
     name: str | None
@@ -43,20 +47,21 @@ class Cloud:
 
     @property
     def title(self) -> str:
-        """How error messages call it."""
+        """The name of this cloud in error messages."""
         return f"the cloud '{self.name}'" if self.name else "the options auth_type and auth"
 
 
 def find_cloud(settings: Settings, environ: Mapping[str, str] | None = None) -> Cloud:
     """The cloud that ``settings`` name, or the one that openstacksdk would choose.
 
-    With ``auth_type`` or ``auth`` and no ``cloud``, files and environment are not
-    looked at. With both, ``auth``'s options go on top of the cloud's; if
-    ``auth_type`` differs from the cloud's, only ``auth_url`` is taken from there.
+    If the settings have ``auth_type`` or ``auth`` and no ``cloud``, files and
+    environment are ignored. If they have both, their options replace single
+    options of the cloud; if ``auth_type`` differs from the cloud's, only the
+    cloud's ``auth_url`` is kept.
 
-    :param environ: ``None`` for the process's own.
-    :raises ConfigError: if there is no such cloud, none can be chosen, or what
-        its sign-in method needs is missing.
+    :param environ: the environment; ``None`` for that of this process.
+    :raises ConfigError: if the cloud does not exist, if there are several to
+        choose from, or if an option of the sign-in method is missing or wrong.
     """
     inline = _inline(settings)
     if settings.cloud is None and inline:
@@ -67,7 +72,7 @@ def find_cloud(settings: Settings, environ: Mapping[str, str] | None = None) -> 
         values = cloud_rules.resolve(sources, name, settings.region_name)
         notes = _origin(name, sources)
     cloud = _cloud(name, _on_top(values, inline), settings)
-    plugins.load_plugin(cloud.auth_type, cloud.auth_options, cloud.title + notes)
+    sign_in_methods.load_plugin(cloud.auth_type, cloud.auth_options, cloud.title + notes)
     return cloud
 
 
@@ -76,28 +81,29 @@ def _choose(wanted: str | None, sources: cloud_files.Sources) -> str:
     looked_at = f" ({'; '.join(sources.notes)})" if sources.notes else ""
     if name is None and not sources.clouds:
         raise ConfigError(
-            "no credentials: write a clouds.yaml (in the working directory, ~/.config/openstack "
+            "no credentials: create a clouds.yaml (in the working directory, ~/.config/openstack "
             "or /etc/openstack, or where OS_CLIENT_CONFIG_FILE points), set the OS_* variables, "
-            f"or give the options auth_type and auth{looked_at}"
+            f"or set the options auth_type and auth{looked_at}"
         )
     known = ", ".join(map(str, sources.clouds)) or "none"
     if name is None:
         raise ConfigError(
-            f"there are several clouds ({known}): choose one by the option cloud or by OS_CLOUD"
+            f"there are several clouds ({known}): choose one with the option cloud or with OS_CLOUD"
             f"{looked_at}"
         )
     if name not in sources.clouds:
-        near = difflib.get_close_matches(name, map(str, sources.clouds), n=1)
-        hint = f", did you mean '{near[0]}'?" if near else ""
+        near = nearest(name, map(str, sources.clouds))
+        hint = f"; did you mean '{near}'?" if near else "."
         raise ConfigError(
-            f"there is no cloud '{name}'{hint or '.'} The clouds found are: {known}. A clouds.yaml "
-            "is looked for in the working directory, ~/.config/openstack and /etc/openstack, "
+            f"there is no cloud '{name}'{hint} The known clouds are: {known}. clouds.yaml may be "
+            "in the working directory, ~/.config/openstack or /etc/openstack, "
             f"or where OS_CLIENT_CONFIG_FILE points{looked_at}"
         )
     return name
 
 
 def _origin(name: str, sources: cloud_files.Sources) -> str:
+    """Where the cloud comes from, in parentheses, for error messages."""
     if name == sources.environment_cloud and sources.variables:
         return f" (the variables {', '.join(sources.variables)})"
     problem = cloud_rules.unknown_profile(sources, name)
@@ -105,7 +111,7 @@ def _origin(name: str, sources: cloud_files.Sources) -> str:
 
 
 def _inline(settings: Settings) -> dict[str, Any]:
-    """``auth_type`` and ``auth`` of the settings, brought to the same spelling as a cloud's."""
+    """``auth_type`` and ``auth`` of the settings, under the same keys as in a cloud."""
     if settings.auth_type is None and settings.auth is None:
         return {}
     given: dict[str, Any] = {"auth": dict(settings.auth or {})}
@@ -115,16 +121,16 @@ def _inline(settings: Settings) -> dict[str, Any]:
 
 
 def _on_top(values: dict[str, Any], inline: Mapping[str, Any]) -> dict[str, Any]:
-    """The cloud's values with the inline ones above.
+    """The cloud's values, replaced by the settings' where these have one.
 
-    A name given inline also replaces the cloud's id, and the other way round:
-    keystoneauth1 would silently prefer the id.
+    A name in the settings also removes the cloud's id, and an id the cloud's
+    name: keystoneauth1 would use the id without a warning.
     """
     if not inline:
         return values
     auth = dict(values["auth"])
     if inline.get("auth_type", values["auth_type"]) != values["auth_type"]:
-        # Another method cannot use, and may refuse, what the cloud's method needs.
+        # The settings' method may refuse options of the cloud's method.
         auth_url = auth.get("auth_url") or values.get("auth_url")
         auth = {"auth_url": auth_url} if auth_url else {}
     for option in inline["auth"]:
@@ -137,8 +143,8 @@ def _on_top(values: dict[str, Any], inline: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _cloud(name: str | None, values: dict[str, Any], settings: Settings) -> Cloud:
-    auth_type = plugins.method_name(values.get("auth_type"))
-    options = plugins.choose_options(auth_type, values)
+    auth_type = sign_in_methods.method_name(values.get("auth_type"))
+    options = sign_in_methods.choose_options(auth_type, values)
     return Cloud(
         name=name,
         auth_type=auth_type,
@@ -154,9 +160,9 @@ def _cloud(name: str | None, values: dict[str, Any], settings: Settings) -> Clou
 
 
 def _service(values: Mapping[str, Any], key: str) -> Any:
-    """A value for Swift alone, or else the one for all services."""
-    own = values.get(f"object_store_{key}")
-    return values.get(key) if own is None else own
+    """The value for Swift only; if there is none, the value for all services."""
+    for_swift = values.get(f"object_store_{key}")
+    return values.get(key) if for_swift is None else for_swift
 
 
 def _interface(values: Mapping[str, Any]) -> str | tuple[str, ...]:

@@ -1,16 +1,14 @@
-"""One sign-in, start to end: token, lifetime, and where Swift is.
+"""Signs in once: gets a token, its lifetime and Swift's URL.
 
-Blocking, for a thread: keystoneauth1 works with requests. Everything that can
-go wrong becomes one of this project's errors here. Nothing is sent to Swift.
-The token's form: https://docs.openstack.org/api-ref/identity/v3/
+Blocks, and so runs in a thread: keystoneauth1 uses requests. Turns every
+failure into one of this project's errors, without secrets. Sends nothing to
+Swift. Keystone's API: https://docs.openstack.org/api-ref/identity/v3/
 """
 
 from __future__ import annotations
 
 import datetime
-import email.utils
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,8 +19,9 @@ from keystoneauth1.access.service_catalog import ServiceCatalog
 from keystoneauth1.identity.base import BaseIdentityPlugin
 
 from swift_provider._version import __version__
-from swift_provider.client.identity import catalogue, plugins
+from swift_provider.client.identity import catalogue, sign_in_methods
 from swift_provider.client.identity.clouds import Cloud
+from swift_provider.client.retry import retry_after_seconds
 from swift_provider.errors import AuthError, AuthUnavailableError, ConfigError
 
 _SHOWN_CHARACTERS = 400
@@ -30,7 +29,11 @@ _SHOWN_CHARACTERS = 400
 
 @dataclass(frozen=True)
 class Grant:
-    """What a sign-in gave. ``lifetime`` is in seconds, ``None`` if it does not end."""
+    """The result of a sign-in.
+
+    :ivar headers: to send with each request to Swift; empty if Swift needs none.
+    :ivar lifetime: seconds; ``None`` if the token does not expire.
+    """
 
     headers: Mapping[bytes, bytes] = field(repr=False)
     storage_url: str
@@ -38,41 +41,43 @@ class Grant:
 
 
 class Keystone:
-    """Signs in to one cloud. Not for two threads at once.
+    """Signs in to one cloud. Two threads must not use one instance at the same time.
 
-    :param connect_timeout: seconds for each connection.
-    :param response_timeout: seconds of silence that are allowed in an answer.
+    :param connect_timeout: seconds to wait for a connection.
+    :param response_timeout: seconds to wait for the next bytes of an answer.
     :raises ConfigError: if the cloud's options do not suit its sign-in method.
     """
 
     def __init__(self, cloud: Cloud, connect_timeout: float, response_timeout: float) -> None:
         self._cloud = cloud
         self._timeout = (connect_timeout, response_timeout)
-        self._plugin = plugins.load_plugin(cloud.auth_type, cloud.auth_options, cloud.title)
-        self._secrets = plugins.secrets(cloud.auth_type, cloud.auth_options)
-        # When to sign in again is decided by the caller. keystoneauth1 would do
-        # so by itself, several times over for a short token or a wrong clock.
+        self._plugin = sign_in_methods.load_plugin(cloud.auth_type, cloud.auth_options, cloud.title)
+        self._secrets = sign_in_methods.secrets(cloud.auth_type, cloud.auth_options)
+        # The caller decides when to sign in again. keystoneauth1 would do so by itself,
+        # and repeatedly if tokens are short-lived or the local clock is wrong.
         self._plugin.reauthenticate = False
         self.auth_url = str(cloud.auth_options.get("auth_url") or "")
 
     def sign_in(self) -> Grant:
-        """Get a new token, whether or not an older one is still good.
+        """Get a new token, even if an older one is still good.
 
-        :raises AuthUnavailableError: if Keystone cannot be reached, has a fault
-            of its own, or asks to slow down.
-        :raises AuthError: if it refuses, or knows no such endpoint of Swift.
-        :raises ConfigError: if a TLS file is missing, or an endpoint is not given.
+        :raises AuthUnavailableError: if Keystone cannot be reached, answers 5xx,
+            or asks to slow down.
+        :raises AuthError: if Keystone refuses, or if its catalogue has no matching
+            endpoint.
+        :raises ConfigError: if a TLS file is missing, or if the sign-in method needs
+            Swift's URL and no option gives it.
         """
         _check_files(self._cloud)
         try:
             with requests.Session() as http:
-                return self._granted(self._session(http))
+                return self._grant(self._session(http))
         except (AuthError, ConfigError):
             raise
         except Exception as error:
-            # Not chained: requests quotes a header that it cannot send, and
-            # that may be the password.
-            raise self._explained(error) from None
+            # Not chained: requests quotes a header that it cannot send, and the header
+            # may hold the password.
+            raise self._translate(error) from None
 
     def _session(self, http: requests.Session) -> session.Session:
         return _QuietSession(
@@ -85,11 +90,11 @@ class Keystone:
             time_limits=self._timeout,
         )
 
-    def _granted(self, keystone: session.Session) -> Grant:
+    def _grant(self, keystone: session.Session) -> Grant:
         self._plugin.invalidate()
-        # The plugin that signs in with nothing claims to have a token.
-        nothing = isinstance(self._plugin, noauth.NoAuth)
-        headers = {} if nothing else self._plugin.get_headers(keystone)
+        # The plugin "none" returns a header with an invented token.
+        unsigned = isinstance(self._plugin, noauth.NoAuth)
+        headers = {} if unsigned else self._plugin.get_headers(keystone)
         if headers is None:
             raise AuthError(
                 f"{self._cloud.title}: auth_type '{self._cloud.auth_type}' gave no token"
@@ -114,7 +119,8 @@ class Keystone:
             catalog = self._plugin.get_access(keystone).service_catalog
         if isinstance(catalog, ServiceCatalog):
             return catalogue.find_endpoint(catalog, cloud)
-        # Swift's own v1 sign-in names one URL and no region; other plugins are told theirs.
+        # Swift's own v1 sign-in returns one URL and no region. The other plugins without
+        # a catalogue have the URL among their options.
         url = self._plugin.get_endpoint(
             keystone, service_type=cloud.service_type, interface=cloud.interface
         )
@@ -125,30 +131,31 @@ class Keystone:
             )
         return str(url).rstrip("/")
 
-    def _explained(self, error: Exception) -> Exception:
-        # Discovery of Keystone's versions wraps the failure that made it fail.
+    def _translate(self, error: Exception) -> Exception:
+        # The discovery of Keystone's versions wraps the error that stopped it.
         cause: BaseException = error
         while isinstance(cause, exceptions.DiscoveryFailure) and cause.__context__ is not None:
             cause = cause.__context__
         place = f"Keystone at {self.auth_url}" if self.auth_url else "the sign-in server"
         if isinstance(cause, exceptions.HttpError):
-            return self._explained_status(cause, place)
+            return self._translate_status(cause, place)
         if isinstance(cause, exceptions.SSLError):
             return AuthUnavailableError(
-                f"no TLS with {place}: {self._told(_causes(cause)[-1])} "
+                f"TLS with {place} failed: {self._safe_text(_causes(cause)[-1])} "
                 "(for a private CA, set cacert)"
             )
         if isinstance(cause, exceptions.UnknownConnectionError):
-            # Its text may quote a header, in a form that is not that of the secret.
-            said = f"{type(cause.original).__name__} at {place}{self._hint()}"
-            wrong = isinstance(cause.original, ValueError)
-            return AuthError(said) if wrong else AuthUnavailableError(said)
+            # Its text may quote a header in an escaped form, where _safe_text would not
+            # recognise the secret.
+            message = f"{type(cause.original).__name__} at {place}{self._hint()}"
+            final = isinstance(cause.original, ValueError)
+            return AuthError(message) if final else AuthUnavailableError(message)
         if isinstance(cause, exceptions.ConnectionError):
             return self._unreachable(cause, place)
         if isinstance(cause, exceptions.EmptyCatalog):
             return AuthError(catalogue.NO_CATALOGUE.format(self._cloud.title))
         if isinstance(cause, exceptions.ClientException):
-            return AuthError(f"cannot sign in at {place}: {self._told(cause)}{self._hint()}")
+            return AuthError(f"cannot sign in at {place}: {self._safe_text(cause)}{self._hint()}")
         return AuthError(f"cannot sign in at {place}: {type(cause).__name__}{self._hint()}")
 
     def _unreachable(self, error: Exception, place: str) -> AuthUnavailableError:
@@ -157,35 +164,38 @@ class Keystone:
         if any(isinstance(one, requests.exceptions.ProxyError) for one in chain):
             how, check = " through the proxy", "HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
         return AuthUnavailableError(
-            f"{place} cannot be reached{how}: {self._told(chain[-1])} (check {check})"
+            f"{place} cannot be reached{how}: {self._safe_text(chain[-1])} (check {check})"
         )
 
-    def _explained_status(self, error: exceptions.HttpError, place: str) -> AuthError:
+    def _translate_status(self, error: exceptions.HttpError, place: str) -> AuthError:
         status = error.http_status
         if status in (408, 429) or status >= 500:
+            headers = {} if error.response is None else error.response.headers
             return AuthUnavailableError(
-                f"{place} has a problem: {self._told(error)}", retry_after=_retry_after(error)
+                f"{place} has a problem: {self._safe_text(error)}",
+                retry_after=retry_after_seconds(headers.get("Retry-After", "")),
             )
         if status in (401, 403):
             return AuthError(
-                f"{place} refuses {self._cloud.title}: {self._told(error)}{self._hint()}"
+                f"{place} refuses {self._cloud.title}: {self._safe_text(error)}{self._hint()}"
             )
         if status == 404:
             return AuthError(f"there is no Keystone at {self.auth_url}: check auth_url")
         return AuthError(
-            f"{place} cannot use {self._cloud.title}: {self._told(error)}{self._hint()}"
+            f"{place} rejects the sign-in with {self._cloud.title}: "
+            f"{self._safe_text(error)}{self._hint()}"
         )
 
     def _hint(self) -> str:
-        missing = plugins.missing_domains(self._cloud.auth_type, self._cloud.auth_options)
+        missing = sign_in_methods.missing_domains(self._cloud.auth_type, self._cloud.auth_options)
         if not missing:
             return ""
         return f"; {' and '.join(missing)} is not set (often 'Default')"
 
-    def _told(self, error: BaseException) -> str:
-        """What the other side said, in one short line and without our secrets."""
-        said = error.strerror if isinstance(error, OSError) and error.strerror else error
-        text = "".join(c for c in " ".join(str(said).split()) if c.isprintable())
+    def _safe_text(self, error: BaseException) -> str:
+        """The error's text as one short line, with the secrets replaced by stars."""
+        text = str(error.strerror if isinstance(error, OSError) and error.strerror else error)
+        text = "".join(c for c in " ".join(text.split()) if c.isprintable())
         for secret in self._secrets:
             text = text.replace(secret, "***")
         if len(text) > _SHOWN_CHARACTERS:
@@ -194,9 +204,9 @@ class Keystone:
 
 
 class _QuietSession(session.Session):
-    """Keeps requests and answers out of the log: some plugins' carry a token.
+    """A session that writes no request or answer to the log: some hold a token.
 
-    :param time_limits: seconds to connect, and seconds of silence.
+    :param time_limits: seconds to wait for a connection, and for the next bytes.
     """
 
     def __init__(self, *, time_limits: tuple[float, float], **arguments: Any) -> None:
@@ -210,7 +220,10 @@ class _QuietSession(session.Session):
 
 
 def _lifetime(access: Any) -> float | None:
-    """Seconds that the token lives, by Keystone's clock alone: ours may be wrong."""
+    """The token's lifetime in seconds; ``None`` if it does not expire.
+
+    Both times are from Keystone's clock, because the local clock may be wrong.
+    """
     if access.expires is None:
         return None
     issued = access.issued or datetime.datetime.now(datetime.timezone.utc)
@@ -218,32 +231,19 @@ def _lifetime(access: Any) -> float | None:
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """An error and what led to it, the first cause last: each wraps the text of the next."""
+    """The error, its cause, that error's cause, and so on. Each text contains the next one."""
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(cause)
     return chain
 
 
-def _retry_after(error: exceptions.HttpError) -> float | None:
-    """Seconds that the server asks to wait; it may give a number or a date (RFC 9110, 10.2.3)."""
-    value = error.response.headers.get("Retry-After") if error.response is not None else None
-    if not value:
-        return None
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
-
-
 def _check_files(cloud: Cloud) -> None:
-    """requests' own words for a missing file do not say which setting is meant."""
+    """Name the setting of a missing file; requests' own message does not."""
     if isinstance(cloud.verify, str) and not os.path.exists(cloud.verify):
         raise ConfigError(
-            f"{cloud.title}: there is no CA file '{cloud.verify}' (cacert); to switch the check "
-            "off, write 'verify: false' without quotes, or set OS_INSECURE=true"
+            f"{cloud.title}: there is no CA file '{cloud.verify}' (cacert); to switch off the "
+            "check of certificates, write 'verify: false' without quotes or set OS_INSECURE=true"
         )
     paths = (cloud.cert,) if isinstance(cloud.cert, str) else cloud.cert or ()
     for path in paths:

@@ -1,20 +1,21 @@
-"""The one token of this process: fetched once for all, renewed in time.
+"""Holds the one token of this process: signs in once for all callers, renews in time.
 
-Decides when to sign in and when not to; ``keystone`` does it, in a thread.
-Uses no timers: everything is decided when somebody asks, so there is nothing
-to stop at the end.
+Decides when to sign in; ``keystone`` signs in, in a thread. Uses no timers:
+every decision falls when a caller asks, so nothing has to be stopped at the end.
 
-============================  =========================================================
-the token in hand             what who asks gets
-============================  =========================================================
-good                          this token
-good, but soon to end         this token; one renewal starts behind the scenes
-none, ended, or rejected      waits for one sign-in, shared by all
-any, within a pause           the token if it is good, else the error that began the pause
-============================  =========================================================
+=============================  =============================================================
+state of the token             what a caller gets
+=============================  =============================================================
+good                           the token
+good, but due for renewal      the token; one renewal starts in the background
+none, expired or rejected      the result of one sign-in, for which all callers wait together
+any of these, during a pause   the token if it is good; otherwise the error that began the
+                               pause, unless a sign-in is in flight
+=============================  =============================================================
 
-A pause begins when Keystone fails, asks to slow down or refuses, and when
-Swift rejects one token after the other. Pauses grow while this goes on.
+A pause begins when Keystone is unreachable, answers with an error or refuses the
+credentials, and when Swift rejects two tokens in quick succession. During a
+pause no sign-in starts. Pauses grow from one failure to the next.
 """
 
 from __future__ import annotations
@@ -35,42 +36,46 @@ from swift_provider.errors import AuthError, AuthUnavailableError, ConfigError
 
 logger = logging.getLogger(__name__)
 
-#: A token is renewed this long before its end, or a tenth of its life if that is less.
+#: Renew a token this long before it expires, or a tenth of its lifetime if that is less.
 RENEWAL_SECONDS = 60.0
 RENEWAL_SHARE = 0.1
 
 FIRST_PAUSE_SECONDS = 1.0
-#: After a refusal a person has to act, and Keystone may lock a user who fails often.
+#: Longer after a refusal: a person has to act, and Keystone may lock out a user after
+#: several failures.
 FIRST_REFUSAL_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 60.0
-#: The longest that Keystone's ``Retry-After`` is followed.
+#: The longest pause that Keystone can ask for with ``Retry-After``.
 LONGEST_RETRY_AFTER_SECONDS = 300.0
 
-#: A token that Swift rejects is replaced at once, but its replacement is not if
-#: Swift rejects that within this time.
+#: A pause begins if Swift rejects two tokens within this time. Its length is the same,
+#: and both double while the rejections go on.
 FIRST_REJECTION_SECONDS = 5.0
+
+#: The least lifetime that a token is taken to have. A lifetime of 0 would mean a sign-in
+#: for each request.
+SHORTEST_LIFETIME_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Authorization:
-    """What to send with a request, and where to.
+    """Where to send a request, and the headers that authorize it.
 
-    ``headers`` is empty if no sign-in is needed. ``storage_url`` has no slash at
-    its end. ``issued_at`` is the reactor's time, in seconds.
+    :ivar headers: empty if no sign-in is needed.
+    :ivar storage_url: has no slash at its end.
     """
 
     headers: Mapping[bytes, bytes] = field(repr=False)
     storage_url: str
-    issued_at: float
 
 
 @dataclass(frozen=True)
 class _Token:
-    """An authorization and, by the reactor's time, when to renew it and when it ends."""
+    """An authorization, and the reactor's times at which to renew it and at which it expires."""
 
     authorization: Authorization
     renew_at: float
-    ends_at: float
+    expires_at: float
 
 
 @dataclass(frozen=True)
@@ -80,24 +85,23 @@ class _Pause:
     reason: Exception
 
     def left(self, now: float) -> float:
-        """Seconds to wait; 0 if it is over, or if the clock was set back meanwhile."""
+        """The seconds that remain; 0 if the clock was set back to before the pause."""
         return max(0.0, self.began_at + self.seconds - now) if now >= self.began_at else 0.0
 
 
 class _Clock(Protocol):
-    """The part of a reactor that is needed here."""
+    """The part of a reactor that tells the time, in seconds."""
 
-    def seconds(self) -> float:
-        """The time, in seconds."""
+    def seconds(self) -> float: ...
 
 
 class Authenticator:
-    """Holds the token. Made and used on the reactor's thread.
+    """Holds the token. Use it from the reactor's thread only.
 
-    :param run_in_thread: called with a function; its Deferred fires with what
-        the function returns.
-    :param connect_timeout: seconds for each connection to Keystone.
-    :param response_timeout: seconds of silence that are allowed in its answer.
+    :param run_in_thread: runs a function in a thread; its Deferred fires with the
+        function's result.
+    :param connect_timeout: seconds to wait for a connection to Keystone.
+    :param response_timeout: seconds to wait for the next bytes of its answer.
     :raises ConfigError: if the cloud's options do not suit its sign-in method.
     """
 
@@ -126,34 +130,36 @@ class Authenticator:
     async def authorize(self) -> Authorization:
         """The current authorization; signs in if there is none.
 
-        Cancelling stops the waiting of this caller only.
+        Cancelling ends the wait of this caller only; the sign-in goes on.
 
-        :raises AuthUnavailableError: if Keystone cannot be reached or is
-            overloaded, or Swift rejects one token after the other (Ceph RGW does
-            while it cannot reach Keystone); its ``retry_after`` says when
-            Keystone will be asked again.
-        :raises AuthError: if Keystone refuses.
+        :raises AuthUnavailableError: if Keystone is unreachable or overloaded, or if
+            Swift keeps rejecting new tokens, as Ceph RGW does while it cannot reach
+            Keystone. Its ``retry_after`` is the time until the pause ends.
+        :raises AuthError: if Keystone refuses, or has no matching endpoint of Swift.
         :raises ConfigError: if a setting cannot be right.
         """
         now = self._reactor.seconds()
         pause = self._pause if self._pause is not None and self._pause.left(now) else None
-        if self._token is not None and now < self._token.ends_at:
+        if self._token is not None and now < self._token.expires_at:
             if now >= self._token.renew_at and pause is None:
                 self._start()
             return self._token.authorization
         if pause is not None and not self._signing_in:
-            raise _again(pause.reason, pause.left(now))
+            raise _copy(pause.reason, pause.left(now))
         waiter: Deferred[Authorization] = Deferred(self._waiting.remove)
         self._waiting.append(waiter)
         self._start()
         return await waiter
 
     def is_current(self, authorization: Authorization) -> bool:
-        """Whether :meth:`authorize` would still give this one, its end aside."""
+        """Whether this is the latest authorization, and was not rejected. It may have expired."""
         return self._token is not None and self._token.authorization is authorization
 
     def reject(self, authorization: Authorization) -> None:
-        """Swift answered 401: forget it, unless it was replaced already."""
+        """Forget an authorization that Swift answered with 401.
+
+        Does nothing if it was already replaced.
+        """
         if not self.is_current(authorization):
             return
         self._token = None
@@ -162,13 +168,13 @@ class Authenticator:
         if since_last >= self._rejection_seconds:
             self._rejection_seconds = FIRST_REJECTION_SECONDS
             return
-        # Another token would fare no better, and asking for one each time would
-        # turn every request into a sign-in.
+        # Swift would probably reject the next token too, and each request would begin
+        # with a sign-in.
         self._begin_pause(
             self._rejection_seconds,
             AuthUnavailableError(
                 "Swift rejects a token that Keystone has just issued: check storage_url, "
-                "or ask the cloud's operator whether Swift and Keystone agree"
+                "or ask the cloud's operator why Swift does not accept Keystone's tokens"
             ),
         )
         self._rejection_seconds = min(2 * self._rejection_seconds, LONGEST_PAUSE_SECONDS)
@@ -183,15 +189,16 @@ class Authenticator:
         running.addErrback(self._failed)
 
     def _granted(self, grant: Grant, started: float) -> None:
-        # Counted from the question, not the answer, to be on the safe side; a
-        # life of nothing at all would mean a sign-in for each request.
-        life = float("inf") if grant.lifetime is None else grant.lifetime
-        life = max(life, FIRST_REJECTION_SECONDS)
-        authorization = Authorization(grant.headers, grant.storage_url, self._reactor.seconds())
+        lifetime = float("inf") if grant.lifetime is None else grant.lifetime
+        lifetime = max(lifetime, SHORTEST_LIFETIME_SECONDS)
+        # Keystone issued the token some time after the sign-in started, so counting
+        # from the start errs on the safe side.
+        expires_at = started + lifetime
+        authorization = Authorization(grant.headers, grant.storage_url)
         self._token = _Token(
             authorization,
-            renew_at=started + life - min(RENEWAL_SECONDS, life * RENEWAL_SHARE),
-            ends_at=started + life,
+            renew_at=expires_at - min(RENEWAL_SECONDS, lifetime * RENEWAL_SHARE),
+            expires_at=expires_at,
         )
         self._failures = 0
         self._pause = None
@@ -207,16 +214,16 @@ class Authenticator:
             error = AuthError(f"cannot sign in: {type(error).__name__}")
         seconds = self._next_pause(error)
         waiting = self._take_waiting()
-        # A refusal is final for those who wait, and they say so themselves.
+        # A refusal is final, so the waiting callers report it themselves.
         if error.temporary or not waiting:
             known = self._pause is not None and str(self._pause.reason) == str(error)
             reason = "for the same reason" if known else error
-            logger.warning("Cannot sign in, no other try for %.0f s: %s", seconds, reason)
+            logger.warning("Cannot sign in; will not retry for %.0f s: %s", seconds, reason)
         self._begin_pause(seconds, error)
         self._signing_in = False
         self._observer.signed_in(error)
         for waiter in waiting:
-            waiter.errback(_again(error, seconds))
+            waiter.errback(_copy(error, seconds))
 
     def _next_pause(self, error: Exception) -> float:
         unavailable = isinstance(error, AuthUnavailableError)
@@ -224,7 +231,7 @@ class Authenticator:
         longest = min(first * 2.0 ** min(self._failures, 10), LONGEST_PAUSE_SECONDS)
         self._failures += 1
         asked = error.retry_after if isinstance(error, AuthUnavailableError) else None
-        # Workers that failed together should not come back together.
+        # Random, so that workers that failed at the same time do not retry at the same time.
         jittered = longest * random.uniform(0.5, 1.0)
         return max(jittered, min(asked or 0.0, LONGEST_RETRY_AFTER_SECONDS))
 
@@ -234,17 +241,21 @@ class Authenticator:
             self._pause = _Pause(now, seconds, reason)
 
     def _take_waiting(self) -> list[Deferred[Authorization]]:
-        """Those who wait now; who asks again when woken waits for the next time.
+        """Empty the list of waiting callers and return it.
 
-        Cancelling removes a waiter from the list that it was put in: one who is
-        cancelled by another's waking is gone before its turn.
+        A caller that asks again when it is woken joins the new list. A waiter that
+        is cancelled removes itself from the list returned here, so the loop over
+        this list does not reach it.
         """
         waiting, self._waiting = self._waiting, []
         return waiting
 
 
-def _again(error: Exception, seconds: float) -> Exception:
-    """A new error for each who asks: one instance would gather all their tracebacks."""
+def _copy(error: Exception, seconds: float) -> Exception:
+    """An error for one caller: a shared instance would collect the tracebacks of all.
+
+    :param seconds: the time until the pause ends.
+    """
     if isinstance(error, AuthUnavailableError):
         return AuthUnavailableError(str(error), retry_after=seconds)
     return type(error)(str(error))

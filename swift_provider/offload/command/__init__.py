@@ -1,1 +1,1 @@
-"""``swift_media_upload`` as a person meets it: arguments, configuration, output, exit status."""
+"""The program ``swift_media_upload``: arguments, configuration, output, exit status."""

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import argparse
 
-_BASE_PATH = "Synapse's media store; by default media_store_path of homeserver.yaml"
+_BASE_PATH = "Synapse's media store (default: media_store_path in homeserver.yaml)"
 _DURATION = (
-    "media not accessed for so long: 30s, 30min, 12h, 5d, 2m (m is 30 days), 1y; "
-    "or since a date, 2024-01-31"
+    "media that were not accessed for this long: 30s, 30min, 12h, 5d, 2m (two months of "
+    "30 days), 1y; or since a date, such as 2024-01-31"
 )
 
 
 def parser() -> argparse.ArgumentParser:
-    """Made anew for each call; imports nothing that takes time."""
+    """The parser of all commands and options."""
     common = argparse.ArgumentParser(add_help=False)
     _add_common(common, suppressed=True)
     top = argparse.ArgumentParser(
         prog="swift_media_upload",
         description="Move Synapse's old media from its disk to OpenStack Swift.",
-        epilog="Exit status: 0 all done; 1 some files failed; 2 usage or configuration; "
-        "3 Swift or the database not reachable, or access refused; 130 interrupted.",
+        epilog="Exit status: 0 all done; 1 some files failed, or verify found media without an "
+        "intact copy; 2 wrong usage or configuration; 3 Swift or the database is unreachable or "
+        "refuses access, or the disk is full; 130 interrupted. "
+        "COMMAND --help shows the options of a command.",
     )
     _add_common(top, suppressed=False)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -27,33 +29,59 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text, parents=[common])
 
-    update_db = command("update-db", "Read from Synapse's database which media are old.")
+    update_db = command(
+        "update-db", "Read from Synapse's database which media are old, and list them in the cache."
+    )
     update_db.add_argument("duration", metavar="DURATION", help=_DURATION)
-    check = command("check-deleted", "Note which of them are gone from the disk, or back on it.")
+    check = command(
+        "check-deleted",
+        "Record in the cache which of these media are no longer on disk, or on it again.",
+    )
     _add_base_path(check)
-    update = command("update", "Both: update-db, then check-deleted.")
+    update = command("update", "Run update-db, then check-deleted.")
     _add_base_path(update)
     update.add_argument("duration", metavar="DURATION", help=_DURATION)
-    write = command("write", "List what the cache says is still on disk.")
-    write.add_argument("out", metavar="OUT", nargs="?", default="-", help="a file, - for stdout")
-    upload = command("upload", "Upload what Swift lacks.")
+    write = command(
+        "write", "Print the paths of the media that are still on disk according to the cache."
+    )
+    write.add_argument(
+        "out",
+        metavar="OUT",
+        nargs="?",
+        default="-",
+        help="file to write to (default: -, which is standard output)",
+    )
+    upload = command(
+        "upload",
+        "Upload the media in the cache that Swift does not have yet; with --delete, then delete "
+        "them from the disk.",
+    )
     _add_base_path(upload)
     _add_swift(upload)
     _add_upload(upload)
-    verify = command("verify", "Look for a whole copy of each media, on disk and in Swift.")
+    verify = command(
+        "verify",
+        "Check that each media in Synapse's database has an intact copy on disk or in Swift.",
+    )
     _add_base_path(verify)
     _add_swift(verify)
-    prune = command("prune", "Name the objects of media that Synapse does not know any more.")
+    prune = command(
+        "prune", "Print the names of objects in Swift whose media Synapse does not know any more."
+    )
     _add_swift(prune)
-    prune.add_argument("--delete", action="store_true", help="delete them")
+    prune.add_argument(
+        "--delete",
+        action="store_true",
+        help="delete these objects as well; not those younger than a day",
+    )
     prune.add_argument(
         "--max-share",
         metavar="SHARE",
         type=_share,
         default=0.2,
-        help="delete nothing if it would be more than this part of all objects (default: 0.2)",
+        help="delete nothing if these are more than this share of all objects (default: 0.2)",
     )
-    restore = command("restore", "Download what is in Swift and not on disk.")
+    restore = command("restore", "Download the media that are in Swift and not on disk.")
     _add_base_path(restore)
     _add_swift(restore)
     return top
@@ -67,23 +95,23 @@ def _share(text: str) -> float:
 
 
 def _add_common(to: argparse.ArgumentParser, *, suppressed: bool) -> None:
-    """Options that may stand before the command or after it."""
+    """Add the options that may stand before the command or after it."""
 
     def default(value: object) -> object:
-        # A default after the command would undo what stands before it.
+        # A default of the command's parser would overwrite an option before the command.
         return argparse.SUPPRESS if suppressed else value
 
     to.add_argument(
         "--no-progress",
         action="store_true",
         default=default(False),
-        help="show neither a bar nor lines of progress",
+        help="show no progress; failures are still printed",
     )
     to.add_argument(
         "--cache-db",
         metavar="PATH",
         default=default("cache.db"),
-        help="where the list of old media is kept (default: cache.db)",
+        help="file with the list of old media (default: cache.db)",
     )
     to.add_argument(
         "--log-level",
@@ -91,15 +119,15 @@ def _add_common(to: argparse.ArgumentParser, *, suppressed: bool) -> None:
         choices=("debug", "info", "warning", "error"),
         type=str.lower,
         default=default("warning"),
-        help="debug, info, warning (default) or error",
+        help="debug, info, warning or error (default: warning)",
     )
     to.add_argument(
         "--homeserver-config-path",
         metavar="PATH",
         action="append",
         default=default(None),
-        help="Synapse's configuration, a file or a folder; may be repeated; later files win "
-        "(default: homeserver.yaml, if there is one)",
+        help="Synapse's configuration, a file or a folder; may be given several times, and later "
+        "files override earlier ones (default: homeserver.yaml, if it exists)",
     )
 
 
@@ -108,19 +136,22 @@ def _add_base_path(to: argparse.ArgumentParser) -> None:
 
 
 def _add_swift(to: argparse.ArgumentParser) -> None:
-    to.add_argument(
-        "container",
-        metavar="CONTAINER",
-        nargs="?",
-        help="by default, as all options of Swift, from the media_storage_providers entry "
-        "of homeserver.yaml",
+    swift = to.add_argument_group(
+        "Swift",
+        "By default these come from the media_storage_providers entry in homeserver.yaml.",
     )
-    to.add_argument("--cloud", help="name in clouds.yaml")
-    to.add_argument("--region-name", metavar="NAME", help="region of the cloud")
-    to.add_argument("--prefix", help="goes before each object's name")
-    to.add_argument("--storage-url", metavar="URL", help="use this instead of the catalogue's")
-    to.add_argument(
-        "--threadpool-size", metavar="N", type=int, help="files at a time (default: 40)"
+    swift.add_argument("container", metavar="CONTAINER", nargs="?", help="container in Swift")
+    swift.add_argument("--cloud", metavar="NAME", help="name of the cloud in clouds.yaml")
+    swift.add_argument("--region-name", metavar="NAME", help="region of the cloud")
+    swift.add_argument("--prefix", metavar="TEXT", help="text before each object's name")
+    swift.add_argument(
+        "--storage-url", metavar="URL", help="account URL to use instead of the catalogue's"
+    )
+    swift.add_argument(
+        "--threadpool-size",
+        metavar="N",
+        type=int,
+        help="how many files to handle at once (default: 40)",
     )
     to.add_argument("--json", action="store_true", help="print the summary as JSON")
 
@@ -129,11 +160,15 @@ def _add_upload(to: argparse.ArgumentParser) -> None:
     to.add_argument(
         "--delete",
         action="store_true",
-        help="delete each local file of which Swift has proven to hold the same bytes",
+        help="delete each local file once Swift has proven that it holds the same bytes",
     )
-    to.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    to.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="upload and delete nothing; only count what would be done",
+    )
     to.add_argument(
         "--all",
         action="store_true",
-        help="look at all media on disk, whatever their age, not only at those in the cache",
+        help="handle all media on disk, of any age, not only those in the cache",
     )

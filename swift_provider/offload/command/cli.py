@@ -1,7 +1,7 @@
-"""The face of ``swift_media_upload``: runs a command and chooses the exit status.
+"""The entry point of ``swift_media_upload``: runs a command, returns the exit status.
 
-Twisted, the Swift client and the database are imported with the command that
-needs them, so that ``--help`` and mistakes are answered at once.
+The modules of a command are imported after the command line was parsed, so that
+``--help`` and the messages about mistakes appear at once.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ def main(argv: Sequence[str]) -> int:
     """
     try:
         arguments = parser().parse_args(argv)
-    except SystemExit as exited:  # --help, or a mistake that argparse has explained
+    except SystemExit as exited:  # argparse has printed the help or the mistake.
         return int(exited.code or 0)
     logging.basicConfig(
         level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
         with _terminated_like_interrupted():
-            from swift_provider.offload.command.inputs import Wiring
+            from swift_provider.offload.command.inputs import Inputs
 
             module, name = _COMMANDS[arguments.command]
-            return int(getattr(import_module(module), name)(Wiring(arguments)))
+            return int(getattr(import_module(module), name)(Inputs(arguments)))
     except KeyboardInterrupt:
-        print("Interrupted: nothing is lost, run it again", file=sys.stderr)
+        print("Interrupted: nothing is lost; run the command again", file=sys.stderr)
         return INTERRUPTED
     except ConfigError as error:
         return _complain(error, WRONG_USAGE)
@@ -71,7 +71,7 @@ def _complain(error: Exception, status: int) -> int:
 
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does: orderly."""
+    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does."""
 
     def interrupt(number: int, frame: object) -> NoReturn:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Reads "not accessed for how long": ``12h``, ``2m``, ``30min``, or a date."""
+"""Reads how long media must not have been accessed: ``12h``, ``2m``, ``30min``, or a date."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from swift_provider.errors import ConfigError
 
-#: ``m`` is a month of 30 days, as in the sibling script; minutes are ``min``.
+#: ``m`` is a month of 30 days, as in ``s3_media_upload``; minutes are ``min``.
 _UNITS = {
     "s": timedelta(seconds=1),
     "min": timedelta(minutes=1),
@@ -24,12 +24,12 @@ _HELP = (
 
 
 def cut_off(text: str, now: datetime) -> datetime:
-    """The moment before which a media must have been accessed last.
+    """The time since which media must not have been accessed.
 
-    :param now: the present, as local time without zone.
-    :returns: local time without zone.
-    :raises ConfigError: if the text is neither a duration nor a date, or lies
-        in the future or before the calendar.
+    :param now: the current local time, without zone.
+    :returns: local time, without zone.
+    :raises ConfigError: if the text is neither a duration nor a date, if the time lies in
+        the future, or before the year 1.
     """
     match = _DURATION.fullmatch(text)
     try:
@@ -48,8 +48,8 @@ def cut_off(text: str, now: datetime) -> datetime:
 
 
 def milliseconds(moment: datetime) -> int:
-    """Since the epoch, as Synapse's ``…_ts`` columns count; 0 for anything earlier."""
+    """Milliseconds since the epoch, as in Synapse's ``…_ts`` columns; 0 for earlier times."""
     try:
         return max(0, int(moment.timestamp() * 1000))
-    except (ValueError, OverflowError):  # a year that the C library cannot convert
+    except (ValueError, OverflowError):  # The C library cannot convert that year.
         return 0

@@ -11,10 +11,10 @@ UNREACHABLE = 3
 INTERRUPTED = 130
 
 
-def status_of(summary: Tally) -> int:
-    """What a job's summary comes to."""
-    if summary.interrupted:
+def status_of(tally: Tally) -> int:
+    """The exit status for the figures of a job."""
+    if tally.interrupted:
         return INTERRUPTED
-    if summary.stopped is not None:
+    if tally.stopped is not None:
         return UNREACHABLE
-    return SOME_FAILED if summary.failures else DONE
+    return SOME_FAILED if tally.failures else DONE

@@ -1,9 +1,9 @@
-"""What the script takes from Synapse's own configuration.
+"""Reads the script's configuration from ``homeserver.yaml`` and ``database.yaml``.
 
-Reads ``homeserver.yaml`` (several files and folders are merged as Synapse
-does: a later file's top-level key replaces an earlier one's) and
-``database.yaml``. Three things are wanted: how to reach the database, where
-the media store is, and the options of our ``media_storage_providers`` entry.
+The script needs three things: how to reach the database, where the media store is, and
+the options of the ``media_storage_providers`` entry for Swift. Several files and folders
+are merged as Synapse merges them: a top-level key of a later file replaces that of an
+earlier one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 
 import yaml
 
-from swift_provider.config import Settings, parse_settings
+from swift_provider.config import Settings, mapping, parse_settings
 from swift_provider.errors import ConfigError
+from swift_provider.offload.database import DatabaseConfig
 from swift_provider.offload.media_names import shown
 
 logger = logging.getLogger(__name__)
@@ -30,25 +31,11 @@ DATABASE_YAML = "database.yaml"
 
 
 @dataclass(frozen=True)
-class DatabaseConfig:
-    """How to reach Synapse's database.
-
-    :param engine: ``psycopg2`` or ``sqlite3``.
-    :param args: that driver's own arguments; may hold a password.
-    :param where: the place in the file, for messages.
-    """
-
-    engine: str
-    args: Mapping[str, Any]
-    where: str
-
-    def __repr__(self) -> str:
-        return f"DatabaseConfig({self.engine!r}, where={self.where!r})"
-
-
-@dataclass(frozen=True)
 class Homeserver:
-    """The merged configuration; empty if there was none to read."""
+    """The merged configuration; empty if there is no file.
+
+    :ivar where: the files, for messages.
+    """
 
     options: Mapping[str, Any]
     where: str
@@ -57,7 +44,7 @@ class Homeserver:
     def read(cls, paths: Sequence[str]) -> Homeserver:
         """Read and merge files; a folder stands for its ``*.yaml`` files.
 
-        :raises ConfigError: if one cannot be read or is not a mapping in YAML.
+        :raises ConfigError: if a file cannot be read or does not hold a mapping.
         """
         merged: dict[str, Any] = {}
         for path in paths:
@@ -66,9 +53,9 @@ class Homeserver:
         return cls(merged, ", ".join(paths))
 
     def database(self) -> DatabaseConfig | None:
-        """The database that holds the media tables; ``None`` if none is configured.
+        """The database with the media tables; ``None`` if none is configured.
 
-        :raises ConfigError: if what is configured cannot be used.
+        :raises ConfigError: if the configuration of the database is wrong.
         """
         if self.options.get("databases"):
             return self._main_of_several(self.options["databases"])
@@ -81,14 +68,14 @@ class Homeserver:
 
     def _main_of_several(self, databases: object) -> DatabaseConfig:
         where = f"databases in {self.where}"
-        for label, entry in _mapping(databases, where).items():
-            stores = _mapping(entry, f"{where}, {label}").get("data_stores")
+        for label, entry in mapping(databases, where).items():
+            stores = mapping(entry, f"{where}, {label}").get("data_stores")
             if stores is None or "main" in stores:
                 return _database(entry, f"{where}, {label}")
-        raise ConfigError(f"{where}: none has 'main' among its data_stores")
+        raise ConfigError(f"{where}: no database has 'main' in its data_stores")
 
     def media_store_path(self) -> str | None:
-        """Where the media are; ``None`` if the configuration does not say."""
+        """Synapse's media store; ``None`` if the configuration does not name it."""
         path = self.options.get("media_store_path")
         if path is None or isinstance(path, str):
             return path
@@ -97,8 +84,8 @@ class Homeserver:
     def settings(self, flags: Mapping[str, Any]) -> Settings:
         """Swift's options: those of the module's entry, overridden by flags.
 
-        :param flags: what the command line says; ``None`` for what it does not.
-        :raises ConfigError: if the result is not complete and right.
+        :param flags: the options of the command line; ``None`` for those not given.
+        :raises ConfigError: if an option is missing or wrong.
         """
         given = {key: value for key, value in flags.items() if value is not None}
         entries = self._entries()
@@ -108,22 +95,20 @@ class Homeserver:
             names = ", ".join(str(options.get("container")) for _, options in entries)
             raise ConfigError(
                 f"media_storage_providers in {self.where} has several entries for Swift: "
-                f"give CONTAINER, one of {names}"
+                f"give CONTAINER, which is one of {names}"
             )
         if not entries and "container" not in given:
             raise ConfigError(f"no container: give CONTAINER, or {self._missing_entry()}")
         if not entries and self._modules():
-            logger.warning(
-                "Synapse will not find what is put into Swift: %s", self._missing_entry()
-            )
+            logger.warning("Synapse will not find these media in Swift: %s", self._missing_entry())
         where, options = entries[0] if entries else ("option", {})
         if "cloud" in given:
-            # Another cloud's sign-in must not be mixed with the one written in the file.
+            # Never send the credentials in the file to another cloud.
             options = {k: v for k, v in options.items() if k not in ("auth", "auth_type")}
         return parse_settings({**options, **given}, where)
 
     def _missing_entry(self) -> str:
-        """What to do about a configuration without an entry of ours."""
+        """The remedy for a configuration without an entry for Swift."""
         modules = self._modules()
         if not modules:
             return (
@@ -143,7 +128,7 @@ class Homeserver:
         ]
 
     def _entries(self) -> list[tuple[str, Mapping[str, Any]]]:
-        """Place and options of each entry that loads our module."""
+        """The entries that load this project's module: each one's place and options."""
         providers = self.options.get("media_storage_providers") or []
         where = f"media_storage_providers in {self.where}"
         if not isinstance(providers, list):
@@ -152,20 +137,20 @@ class Homeserver:
         for number, entry in enumerate(providers):
             if isinstance(entry, Mapping) and entry.get("module") in MODULES:
                 place = f"media_storage_providers[{number}].config"
-                found.append((place, _mapping(entry.get("config") or {}, place)))
+                found.append((place, mapping(entry.get("config"), place)))
         return found
 
 
 def read_database_yaml(path: str) -> DatabaseConfig:
-    """The script's own way to name a database.
+    """Read the file that names the database where there is no ``homeserver.yaml``.
 
-    psycopg2's arguments, bare or under ``postgres:``; or sqlite3's under ``sqlite:``;
-    or Synapse's ``database:`` section, with that line or without.
+    It holds psycopg2's arguments, either bare or under ``postgres:``; or sqlite3's under
+    ``sqlite:``; or Synapse's ``database:`` section, with that line or without.
 
-    :raises ConfigError: if it cannot be read or holds none of them.
+    :raises ConfigError: if the file cannot be read or holds none of these.
     """
     options = _read_mapping(path)
-    # In psycopg2's own arguments, "database" is a name.
+    # As an argument of psycopg2, "database" is text.
     if isinstance(options.get("database"), Mapping):
         return _database(options["database"], f"database in {path}")
     if "sqlite" in options:
@@ -177,14 +162,14 @@ def read_database_yaml(path: str) -> DatabaseConfig:
 
 
 def _database(entry: object, where: str) -> DatabaseConfig:
-    options = _mapping(entry, where)
+    options = mapping(entry, where)
     engine = options.get("name")
     if engine not in ("psycopg2", "sqlite3"):
         raise ConfigError(f"{where}: name must be psycopg2 or sqlite3")
     raw = options.get("args") or {}
     # "dsn" may stand alone, as a connection URL or string.
-    args = {"dsn": raw} if isinstance(raw, str) else _mapping(raw, f"{where}, args")
-    # The cp_ options are for Twisted's connection pool, the others for the driver.
+    args = {"dsn": raw} if isinstance(raw, str) else mapping(raw, f"{where}, args")
+    # Synapse gives the options that begin with cp_ to Twisted's connection pool.
     kept = {key: value for key, value in args.items() if not str(key).startswith("cp_")}
     if engine == "sqlite3" and not isinstance(kept.get("database"), str):
         raise ConfigError(f"{where}: args.database must be the database file's path")
@@ -205,14 +190,8 @@ def _read_mapping(path: str) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        # Only the place: the parser's text quotes the line, which may hold a password.
+        # The parser's message may quote a word of the line, perhaps a password.
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         raise ConfigError(f"{path} is not valid YAML{line}") from None
-    return dict(_mapping({} if content is None else content, path))
-
-
-def _mapping(value: object, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where} must hold 'key: value' lines")
-    return value
+    return dict(mapping(content, path))

@@ -1,4 +1,4 @@
-"""From the command line and Synapse's configuration to what the jobs need."""
+"""Makes what the jobs need out of the command line and Synapse's configuration."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from swift_provider.offload.progress import Progress, progress
 _SWIFT_FLAGS = ("container", "cloud", "region_name", "prefix", "storage_url", "threadpool_size")
 
 
-class Wiring:
-    """What one command line asks for.
+class Inputs:
+    """The inputs of one command line.
 
     :raises ConfigError: if a configuration file cannot be read.
     """
@@ -33,12 +33,14 @@ class Wiring:
     def base_path(self, *, may_be_empty: bool = False) -> str:
         """Synapse's media store.
 
-        :param may_be_empty: a disk that was lost is no mistake.
-        :raises ConfigError: if nobody names it, or it is not one.
+        :param may_be_empty: accept an empty folder, for a server that lost its disk.
+        :raises ConfigError: if no option names it, or the folder is not a media store.
         """
         path = self.arguments.base_path or self._homeserver.media_store_path()
         if path is None:
-            raise ConfigError("give BASE_PATH, Synapse's media store")
+            raise ConfigError(
+                "give BASE_PATH, Synapse's media store: no media_store_path in homeserver.yaml"
+            )
         if not os.path.isdir(path):
             raise ConfigError(f"{path} is not a folder: BASE_PATH must be Synapse's media store")
         known = any(os.path.isdir(os.path.join(path, root)) for root in ROOTS)
@@ -50,11 +52,13 @@ class Wiring:
         return str(path)
 
     def database(self) -> Database:
-        """The database of ``homeserver.yaml`` if that was named, else of
-        ``database.yaml`` if it is there.
+        """Synapse's database.
 
-        :raises ConfigError: if there is neither.
-        :raises DatabaseUnavailableError: if there is no connection to be had.
+        ``database.yaml`` names it if that file exists, otherwise ``homeserver.yaml``. But
+        a ``homeserver.yaml`` on the command line goes before ``database.yaml``.
+
+        :raises ConfigError: if neither file names a database.
+        :raises DatabaseUnavailableError: if the database does not accept the connection.
         """
         config = self._homeserver.database()
         if os.path.exists(DATABASE_YAML) and not (self._named and config is not None):
@@ -62,19 +66,22 @@ class Wiring:
         if config is None:
             raise ConfigError(
                 "Synapse's database is needed, and not configured: give --homeserver-config-path, "
-                f"or put {DATABASE_YAML} with psycopg2's arguments into this folder"
+                f"or put a {DATABASE_YAML} with psycopg2's arguments into this folder"
             )
         return Database(config)
 
     def settings(self) -> Settings:
-        """Swift's options, flags before files.
+        """Swift's options; those of the command line go before those of the files.
 
-        :raises ConfigError: if they are not complete and right.
+        :raises ConfigError: if an option is missing or wrong.
         """
         return self._homeserver.settings(
             {name: getattr(self.arguments, name) for name in _SWIFT_FLAGS}
         )
 
     def progress(self, total: int | None) -> Progress:
-        """Where the command shows how far it is; nobody knows the total if ``None``."""
+        """Show the command's progress on stderr.
+
+        :param total: how many media there are; ``None`` if unknown.
+        """
         return progress(total, sys.stderr, wanted=not self.arguments.no_progress)

@@ -10,32 +10,32 @@ from datetime import datetime
 from swift_provider.offload.cache import Cache
 from swift_provider.offload.command.durations import cut_off, milliseconds
 from swift_provider.offload.command.exit_status import DONE
-from swift_provider.offload.command.inputs import Wiring
+from swift_provider.offload.command.inputs import Inputs
 from swift_provider.offload.jobs import update as jobs
 
 
-def update_db(wiring: Wiring) -> int:
+def update_db(inputs: Inputs) -> int:
     """``update-db DURATION``."""
-    then = cut_off(wiring.arguments.duration, datetime.now())
-    with closing(Cache(wiring.arguments.cache_db)) as cache:
-        with closing(wiring.database()) as database:
+    then = cut_off(inputs.arguments.duration, datetime.now())
+    with closing(Cache(inputs.arguments.cache_db)) as cache:
+        with closing(inputs.database()) as database:
             since = then.isoformat(" ")
             print("Syncing files that haven't been accessed since:", since, flush=True)
             changes = jobs.update_db(database, cache, milliseconds(then))
         print(f"Synced {changes.new} new rows", flush=True)
         if changes.gone:
-            print(f"Forgot {changes.gone} rows: accessed since, or purged by Synapse")
+            print(f"Removed {changes.gone} rows: accessed since, or purged by Synapse")
         if changes.refused:
             print(f"Left out {changes.refused} rows that lack a part of their name")
     return DONE
 
 
-def check_deleted(wiring: Wiring) -> int:
+def check_deleted(inputs: Inputs) -> int:
     """``check-deleted BASE_PATH``."""
-    base_path = wiring.base_path()
+    base_path = inputs.base_path()
     with (
-        closing(Cache(wiring.arguments.cache_db)) as cache,
-        closing(wiring.progress(cache.count(with_deleted=True))) as progress,
+        closing(Cache(inputs.arguments.cache_db)) as cache,
+        closing(inputs.progress(cache.count(with_deleted=True))) as progress,
     ):
         checked = jobs.check_deleted(cache, base_path, progress.advance)
     print(f"Updated {checked.deleted} as deleted", flush=True)
@@ -46,22 +46,22 @@ def check_deleted(wiring: Wiring) -> int:
     return DONE
 
 
-def update(wiring: Wiring) -> int:
+def update(inputs: Inputs) -> int:
     """``update BASE_PATH DURATION``."""
-    wiring.base_path()  # a mistake is told before the work begins
-    return update_db(wiring) or check_deleted(wiring)
+    inputs.base_path()  # Report a mistake before the work begins.
+    return update_db(inputs) or check_deleted(inputs)
 
 
-def write(wiring: Wiring) -> int:
+def write(inputs: Inputs) -> int:
     """``write [OUT]``."""
 
     def report(line: str) -> None:
         print(f"Skipped: {line}", file=sys.stderr)
 
-    out = wiring.arguments.out
-    with closing(Cache(wiring.arguments.cache_db)) as cache:
+    out = inputs.arguments.out
+    with closing(Cache(inputs.arguments.cache_db)) as cache:
         if out == "-":
-            # As other tools end when the reader of their output has enough: silently.
+            # With `write | head`, end silently when head closes the pipe, as other tools do.
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             jobs.write(cache, sys.stdout, report)
             sys.stdout.flush()

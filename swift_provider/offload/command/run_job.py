@@ -1,7 +1,7 @@
-"""Runs one asynchronous job from start to end, as a program does.
+"""Runs the reactor for one asynchronous job, with signals.
 
-The first SIGINT or SIGTERM asks the job to finish what it has begun, the second
-ends the process at once; nothing is lost by that, only the work in flight.
+The first SIGINT or SIGTERM asks the job to finish what is in flight. The second ends the
+process at once: work in flight is lost, but no file is.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from swift_provider.offload.command.exit_status import INTERRUPTED
+
 Result = TypeVar("Result")
 
-INTERRUPTED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -32,8 +33,9 @@ def run(
     """Start the reactor, run a job, stop the reactor.
 
     :param stop: asks the job to end soon.
-    :param last_words: called just before the process ends at a second signal.
-    :returns: what the job returned; raises what it raised.
+    :param last_words: called before a second signal ends the process.
+    :returns: the job's result.
+    :raises Exception: any error of the job.
     """
     ends: list[Result | Failure] = []
     signals = 0
@@ -46,7 +48,10 @@ def run(
         nonlocal signals
         signals += 1
         if signals == 1:
-            print("Stopping after the files in work; again to stop at once", file=sys.stderr)
+            print(
+                "Stopping when the files in flight are done; press Ctrl-C again to stop at once",
+                file=sys.stderr,
+            )
             stop()
             return
         last_words()
@@ -55,7 +60,7 @@ def run(
         os._exit(INTERRUPTED)
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        reactor.callFromThread(interrupted)  # wakes the reactor as well
+        reactor.callFromThread(interrupted)  # Also wakes the reactor.
 
     def begin() -> None:
         Deferred.fromCoroutine(job()).addBoth(ended)
@@ -75,10 +80,10 @@ def run(
 
 
 def _collect_less_often() -> None:
-    """Spare the garbage collector the modules, and most of its looks at what is in work.
+    """Make the garbage collector skip the loaded modules and run less often.
 
-    A fifth of a small file's processor time goes into it otherwise. Memory stays
-    flat: what is left to it are the few cycles of a request, some KB each.
+    With Python's defaults it takes a fifth of the processor time of a small file. Memory
+    stays flat, because a request leaves only a few cycles of some KB.
     """
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)

@@ -9,10 +9,10 @@ from typing import Any
 
 from twisted.internet import reactor
 
-from swift_provider.client import Patience, SwiftClient
+from swift_provider.client import Patience, Store
 from swift_provider.offload.cache import Cache
 from swift_provider.offload.command.exit_status import DONE, SOME_FAILED, status_of
-from swift_provider.offload.command.inputs import Wiring
+from swift_provider.offload.command.inputs import Inputs
 from swift_provider.offload.command.run_job import run
 from swift_provider.offload.jobs import prune as pruning
 from swift_provider.offload.jobs import upload as uploading
@@ -20,27 +20,24 @@ from swift_provider.offload.jobs.job import Job
 from swift_provider.offload.jobs.prune import Prune
 from swift_provider.offload.jobs.restore import Restore
 from swift_provider.offload.jobs.upload import Upload
-from swift_provider.offload.jobs.verify import Verify, Where
+from swift_provider.offload.jobs.verify import Verify
 from swift_provider.offload.lock import RunLock
 from swift_provider.offload.tally import Tally
 
 
-def upload(wiring: Wiring) -> int:
+def upload(inputs: Inputs) -> int:
     """``upload BASE_PATH [CONTAINER]``."""
-    arguments = wiring.arguments
-    base_path = wiring.base_path()
-    client = _client(wiring)
+    arguments = inputs.arguments
     options = uploading.Options(
-        base_path=base_path,
-        container=client.settings.container,
-        prefix=client.settings.prefix,
+        base_path=inputs.base_path(),
         delete=arguments.delete,
         dry_run=arguments.dry_run,
         everything=arguments.all,
     )
+    store = _store(inputs)
     with (
         closing(Cache(arguments.cache_db)) as cache,
-        closing(wiring.database()) as database,
+        closing(inputs.database()) as database,
     ):
         total = None if arguments.all else cache.count()
         if total == 0 and cache.count(with_deleted=True) == 0:
@@ -50,61 +47,58 @@ def upload(wiring: Wiring) -> int:
                 else "The cache is empty: run 'update' first"
             )
             print(why, file=sys.stderr)
-        with closing(wiring.progress(total)) as progress:
-            return _run(wiring, client, Upload(client, database, cache, options, progress))
+        with closing(inputs.progress(total)) as progress:
+            job = Upload(reactor, store, database, cache, options, progress)
+            return _run(inputs, store, job)
 
 
-def verify(wiring: Wiring) -> int:
+def verify(inputs: Inputs) -> int:
     """``verify BASE_PATH [CONTAINER]``."""
-    base_path = wiring.base_path(may_be_empty=True)
-    client = _client(wiring)
-    where = Where(base_path, client.settings.container, client.settings.prefix)
+    base_path = inputs.base_path(may_be_empty=True)
+    store = _store(inputs)
     with (
-        closing(RunLock(wiring.arguments.cache_db)),
-        closing(wiring.database()) as database,
-        closing(wiring.progress(None)) as progress,
+        closing(RunLock(inputs.arguments.cache_db)),
+        closing(inputs.database()) as database,
+        closing(inputs.progress(None)) as progress,
     ):
-        job = Verify(client, database, where, progress)
-        return _run(wiring, client, job) or (SOME_FAILED if job.holes else DONE)
+        job = Verify(reactor, store, database, base_path, progress)
+        return _run(inputs, store, job) or (SOME_FAILED if job.holes else DONE)
 
 
-def prune(wiring: Wiring) -> int:
+def prune(inputs: Inputs) -> int:
     """``prune [CONTAINER]``."""
-    arguments = wiring.arguments
-    client = _client(wiring)
-    options = pruning.Options(
-        client.settings.container, client.settings.prefix, arguments.delete, arguments.max_share
-    )
+    arguments = inputs.arguments
+    options = pruning.Options(arguments.delete, arguments.max_share)
+    store = _store(inputs)
     with (
         closing(RunLock(arguments.cache_db)),
-        closing(wiring.database()) as database,
-        closing(wiring.progress(None)) as progress,
+        closing(inputs.database()) as database,
+        closing(inputs.progress(None)) as progress,
     ):
         show = progress.note if arguments.json else print
-        return _run(wiring, client, Prune(client, database, options, progress, show))
+        return _run(inputs, store, Prune(reactor, store, database, options, progress, show))
 
 
-def restore(wiring: Wiring) -> int:
+def restore(inputs: Inputs) -> int:
     """``restore BASE_PATH [CONTAINER]``."""
-    base_path = wiring.base_path(may_be_empty=True)
-    client = _client(wiring)
-    container, prefix = client.settings.container, client.settings.prefix
+    base_path = inputs.base_path(may_be_empty=True)
+    store = _store(inputs)
     with (
-        # An upload at the same time would delete what this restores.
-        closing(RunLock(wiring.arguments.cache_db)),
-        closing(wiring.progress(None)) as progress,
+        # An upload at the same time would delete the restored files.
+        closing(RunLock(inputs.arguments.cache_db)),
+        closing(inputs.progress(None)) as progress,
     ):
-        return _run(wiring, client, Restore(client, base_path, container, prefix, progress))
+        return _run(inputs, store, Restore(reactor, store, base_path, progress))
 
 
-def _client(wiring: Wiring) -> SwiftClient:
-    return SwiftClient.from_settings(
-        reactor, wiring.settings(), patience=Patience.SCRIPT, shares_reactor=False
+def _store(inputs: Inputs) -> Store:
+    return Store.from_settings(
+        reactor, inputs.settings(), patience=Patience.SCRIPT, shares_reactor=False
     )
 
 
-def _run(wiring: Wiring, client: SwiftClient, job: Job[Any]) -> int:
-    """Run the reactor until a job is over, and show its summary.
+def _run(inputs: Inputs, store: Store, job: Job[Any]) -> int:
+    """Run the reactor until a job is over, close the store, and show the figures.
 
     :returns: the exit status.
     """
@@ -113,28 +107,28 @@ def _run(wiring: Wiring, client: SwiftClient, job: Job[Any]) -> int:
         try:
             await job.run()
         finally:
-            await client.close()
+            await store.close()
 
     def show() -> None:
-        stopped = job.summary.stopped
-        if stopped is not None and not job.begun and not wiring.arguments.json:
+        stopped = job.tally.stopped
+        if stopped is not None and not job.begun and not inputs.arguments.json:
             print(f"swift_media_upload: {stopped}", file=sys.stderr, flush=True)
         else:
-            _print_summary(job.summary, as_json=wiring.arguments.json)
+            _print(job.tally, as_json=inputs.arguments.json)
 
     def last_words() -> None:
-        job.summary.interrupted = True
-        job.summary.finish()
+        job.tally.interrupted = True
+        job.tally.finish()
         show()
 
     run(reactor, work, job.stop, last_words)
     job.progress.close()
     show()
-    return status_of(job.summary)
+    return status_of(job.tally)
 
 
-def _print_summary(summary: Tally, *, as_json: bool) -> None:
+def _print(tally: Tally, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(summary.as_mapping(), indent=2), flush=True)
+        print(json.dumps(tally.as_mapping(), indent=2), flush=True)
     else:
-        print("\n".join(summary.lines()), flush=True)
+        print("\n".join(tally.lines()), flush=True)

@@ -1,1 +1,1 @@
-"""What each command does, one module for each job."""
+"""The work of each command, one module for each job."""

@@ -1,30 +1,33 @@
-"""What the jobs that talk to Swift have in common: counting, complaining, stopping."""
+"""What all jobs that talk to Swift have in common: threads, counting, errors, stopping."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
-from typing import Generic, TypeVar
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
 
-from swift_provider.client import SwiftClient
+from swift_provider.client import Store
 from swift_provider.errors import (
     AccessDeniedError,
     AuthError,
+    CacheError,
     ConfigError,
     ContainerNotFoundError,
+    DatabaseUnavailableError,
+    DiskFullError,
     FileChangedError,
     InsufficientStorageError,
+    KeptError,
     SwiftProviderError,
     TemporaryError,
 )
-from swift_provider.offload.cache import CacheError
-from swift_provider.offload.database import DatabaseUnavailableError
-from swift_provider.offload.disk import DiskFullError, KeptError
+from swift_provider.offload.job_threads import JobThreads
 from swift_provider.offload.media_names import shown
 from swift_provider.offload.progress import Progress
 from swift_provider.offload.tally import Tally
 
-#: Errors that the next file would meet as well.
+#: Errors that would fail every other file too.
 CONCERNS_ALL = (
     AuthError,
     AccessDeniedError,
@@ -34,14 +37,9 @@ CONCERNS_ALL = (
     CacheError,
     DiskFullError,
 )
-#: Each has been tried again for minutes by then: Swift is down, not one object.
+#: After this many temporary errors without a success in between, Swift counts as down. The
+#: client has retried each of them for minutes.
 TEMPORARY_ERRORS_IN_A_ROW = 20
-
-#: Not by the script: a misspelt CONTAINER would take all media to where Synapse never looks.
-NOT_CREATED = (
-    "there is no container '{}' here: Synapse creates it when it starts (create_container); "
-    "or check its name, the project and the region"
-)
 
 Result = TypeVar("Result")
 TallyType = TypeVar("TallyType", bound=Tally)
@@ -50,33 +48,35 @@ TallyType = TypeVar("TallyType", bound=Tally)
 class Job(ABC, Generic[TallyType]):
     """One run of one command.
 
-    :param client: its ``threadpool_size`` is also the number of files in work at once.
-    :param summary: filled while the job runs.
-    :ivar begun: Swift let it get as far as its own work.
+    :param store: its ``width`` is the number of files that the job handles at once.
+    :param tally: filled while the job runs.
+    :ivar threads: for the job's blocking work; :meth:`run` stops them at its end.
+    :ivar begun: whether the job got past the check of the container.
     """
 
-    def __init__(
-        self, client: SwiftClient, container: str, progress: Progress, summary: TallyType
-    ) -> None:
-        self._client = client
-        self._container = container
+    def __init__(self, reactor: Any, store: Store, progress: Progress, tally: TallyType) -> None:
+        self.threads = JobThreads(reactor)
         self.progress = progress
+        self.tally = tally
+        self.begun = False
+        self._store = store
         self._stopping = False
         self._failures_in_a_row = 0
-        self.begun = False
-        self.summary = summary
 
     def stop(self) -> None:
-        """Finish the files in work, begin no other, and wait for no better times."""
+        """End soon: finish the files in flight, begin no others, and retry nothing."""
         self._stopping = True
-        self.summary.interrupted = True
-        self._client.hurry()
+        self.tally.interrupted = True
+        self._store.hurry()
 
     async def run(self) -> TallyType:
-        """Do it. What concerns one file is counted, what concerns all ends the run.
+        """Do the job.
 
-        :returns: the figures, also of a run that ended early.
-        :raises ConfigError: if what is asked for cannot be meant.
+        An error that concerns one file is counted; one that concerns all files ends the
+        run early.
+
+        :returns: the figures, also if the run ended early.
+        :raises ConfigError: if a setting or an option is more likely a mistake than meant.
         """
         try:
             await self._check_container()
@@ -86,33 +86,29 @@ class Job(ABC, Generic[TallyType]):
         except ConfigError:
             raise
         except SwiftProviderError as error:
-            # Without the database or a listing there is no next file.
-            if not self.summary.interrupted:
+            # The list of files comes from the database or a listing: no more files.
+            if not self.tally.interrupted:
                 self._stop_for(error)
         finally:
-            self.summary.finish()
-        return self.summary
+            self.threads.stop()
+            self.tally.finish()
+        return self.tally
 
     @abstractmethod
     async def _work(self) -> None:
-        """The job itself, until it is done or :attr:`_stopping`."""
+        """Handle all files, or return early once ``_stopping`` is set."""
 
     def _is_stopping(self) -> bool:
         return self._stopping
 
     async def _check_container(self) -> None:
-        try:
-            await self._client.head_container(self._container)
-        except AccessDeniedError:
-            # An ACL may allow objects only. If not even those, the first of them will tell.
-            pass
-        except ContainerNotFoundError as error:
-            if self._client.settings.create_container:
-                error.reason = NOT_CREATED.format(self._container)
-            raise
+        # An ACL may allow this user the objects and not the container. If it allows
+        # neither, the first object fails and ends the run.
+        with suppress(AccessDeniedError):
+            await self._store.check()
 
     async def _attempt(self, path: str, work: Awaitable[Result]) -> Result | None:
-        """Do something with one file, and count it if that fails.
+        """Handle one file; if that fails, count and print the failure.
 
         :returns: ``None`` if it failed.
         """
@@ -124,7 +120,7 @@ class Job(ABC, Generic[TallyType]):
         except KeptError as error:
             self._fail(path, str(error))
         except FileChangedError:
-            self._fail(path, "it changed meanwhile")
+            self._fail(path, "the file changed during the run")
         except SwiftProviderError as error:
             self._fail(path, _reason(error), str(error))
             self._failures_in_a_row += isinstance(error, TemporaryError)
@@ -138,19 +134,19 @@ class Job(ABC, Generic[TallyType]):
         return None
 
     def _skip(self, what: str, reason: str) -> None:
-        self.summary.skipped[reason] += 1
+        self.tally.skipped[reason] += 1
         self.progress.note(f"Skipped: {shown(what)}: {reason}")
 
     def _fail(self, path: str, reason: str, detail: str | None = None) -> None:
-        self.summary.failed[reason] += 1
+        self.tally.failed[reason] += 1
         self.progress.note(f"Failed: {shown(path)}: {detail or reason}")
 
     def _stop_for(self, error: SwiftProviderError) -> None:
         self._stopping = True
-        if self.summary.stopped is None:
-            self.summary.stopped = str(error)
+        if self.tally.stopped is None:
+            self.tally.stopped = str(error)
 
 
 def _reason(error: SwiftProviderError) -> str:
-    """A reason to count under: the same for all files that fail alike."""
+    """The reason to count a failure under, without the file's name."""
     return getattr(error, "reason", None) or str(error)

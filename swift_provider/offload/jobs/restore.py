@@ -1,8 +1,8 @@
-"""The job ``restore``: what is in Swift and not on the disk comes back, for leaving Swift.
+"""The job ``restore``: downloads the media that are in Swift and not on the disk.
 
-Goes by the container's listing and needs no database. A file gets its name
-only when it is complete, checked against Swift's MD5 and safely on the disk:
-Synapse would serve whatever has the name.
+It reads the listing of the container and needs no database. A file gets its final name
+only when it is complete, matches Swift's MD5 and was flushed to the disk, because Synapse
+serves any file with that name.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from twisted.internet.interfaces import IConsumer, IProducer
 from zope.interface import implementer
 
-from swift_provider.client import SwiftClient
-from swift_provider.errors import ObjectNotFoundError
-from swift_provider.offload.disk import DiskFullError
+from swift_provider.client import Store
+from swift_provider.errors import DiskFullError, ObjectNotFoundError
 from swift_provider.offload.jobs.job import Job
 from swift_provider.offload.media_names import ROOTS, media_of_object
 from swift_provider.offload.parallel import Items, in_parallel
@@ -26,7 +26,7 @@ from swift_provider.offload.tally import Tally
 RESTORED = "Restored"
 RESTORED_BYTES = "Restored bytes"
 PRESENT = "Already on disk"
-#: No media has a name that ends so: Synapse leaves these alone, and so does ``upload``.
+#: No media has a name with this end, so Synapse and ``upload`` ignore such files.
 _SUFFIX = "~restoring"
 
 
@@ -34,40 +34,33 @@ class Restore(Job[Tally]):
     """One run.
 
     :param base_path: Synapse's media store.
-    :param prefix: goes before each object's name.
     """
 
-    def __init__(
-        self, client: SwiftClient, base_path: str, container: str, prefix: str, progress: Progress
-    ) -> None:
-        super().__init__(client, container, progress, Tally())
+    def __init__(self, reactor: Any, store: Store, base_path: str, progress: Progress) -> None:
+        super().__init__(reactor, store, progress, Tally())
         for name in (RESTORED, RESTORED_BYTES, PRESENT):
-            self.summary.counts[name] = 0
+            self.tally.counts[name] = 0
         self._base_path = base_path
-        self._prefix = prefix
 
     async def _work(self) -> None:
         items = Items(self._pages())
-        workers = self._client.settings.threadpool_size
         try:
-            await in_parallel(workers, items.take, self._restore, self._is_stopping)
+            await in_parallel(self._store.width, items.take, self._restore, self._is_stopping)
         finally:
             await items.close()
 
     async def _pages(self) -> AsyncGenerator[list[str], None]:
-        """Paths of objects that are not on disk."""
+        """The paths of objects that are not on disk."""
         for root in ROOTS:
-            prefix = f"{self._prefix}{root}/"
-            async for page in self._client.list_objects(self._container, prefix=prefix):
+            async for page in self._store.list(f"{root}/"):
                 paths = []
                 for listed in page:
-                    path = listed.name.removeprefix(self._prefix)
-                    if media_of_object(path) is None:
-                        self._skip(path, "a name that Synapse would not use")
+                    if media_of_object(listed.name) is None:
+                        self._skip(listed.name, "a name that Synapse would not use")
                     else:
-                        paths.append(path)
-                missing = await self._client.run_in_thread(self._missing, paths)
-                self.summary.counts[PRESENT] += len(paths) - len(missing)
+                        paths.append(listed.name)
+                missing = await self.threads.lookups.run(self._missing, paths)
+                self.tally.counts[PRESENT] += len(paths) - len(missing)
                 yield missing
 
     def _missing(self, paths: list[str]) -> list[str]:
@@ -76,15 +69,18 @@ class Restore(Job[Tally]):
     async def _restore(self, path: str) -> None:
         size = await self._attempt(path, self._fetch(path))
         if size is not None:
-            self.summary.counts[RESTORED] += 1
-            self.summary.counts[RESTORED_BYTES] += size
-        counts = self.summary.counts
-        self.progress.advance(1, counts[RESTORED], self.summary.failures, counts[RESTORED_BYTES])
+            self.tally.counts[RESTORED] += 1
+            self.tally.counts[RESTORED_BYTES] += size
+        counts = self.tally.counts
+        self.progress.advance(1, counts[RESTORED], self.tally.failures, counts[RESTORED_BYTES])
 
     async def _fetch(self, path: str) -> int | None:
-        """:returns: the file's bytes; ``None`` if it is in Swift no more."""
+        """Download one file.
+
+        :returns: its size in bytes; ``None`` if it is not in Swift any more.
+        """
         try:
-            download = await self._client.get_object(self._container, self._prefix + path)
+            download = await self._store.get(path)
         except ObjectNotFoundError:
             self._skip(path, "listed, but not in Swift any more")
             return None
@@ -93,7 +89,7 @@ class Restore(Job[Tally]):
             file = _NewFile(whole)
             try:
                 await download.deliver(file)
-                await self._client.run_in_thread(file.keep)
+                await self.threads.lookups.run(file.keep)
             finally:
                 file.close()
         except OSError as error:
@@ -107,9 +103,9 @@ class Restore(Job[Tally]):
 
 @implementer(IConsumer)
 class _NewFile:
-    """Takes a download; has a name that Synapse does not use until it is kept.
+    """Consumes a download. Has a temporary name until :meth:`keep`.
 
-    Writes on the reactor's thread: in the script, nobody else waits for that.
+    Writes on the reactor's thread: nothing else in the script has to be fast.
     """
 
     def __init__(self, path: str) -> None:
@@ -117,22 +113,21 @@ class _NewFile:
         self._temporary = f"{path}{_SUFFIX}"
         self.size = 0
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        # One that a killed run left is overwritten.
+        # Overwrites the file that a killed run may have left.
         self._file = open(self._temporary, "wb")  # noqa: SIM115
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Nothing to remember: this consumer never pauses."""
+        """Ignores the producer: this consumer never pauses it."""
 
     def unregisterProducer(self) -> None:
-        """The download is over."""
+        """Ignores the end: the result of ``deliver`` tells it."""
 
     def write(self, data: bytes) -> None:
-        """The next bytes."""
         self._file.write(data)
         self.size += len(data)
 
     def keep(self) -> None:
-        """Give the file its name, once all of it is on the disk."""
+        """Flush the file to the disk, then give it its final name. Blocks."""
         self._file.flush()
         os.fsync(self._file.fileno())
         os.rename(self._temporary, self._path)
@@ -143,7 +138,7 @@ class _NewFile:
             os.close(folder)
 
     def close(self) -> None:
-        """Remove what was not kept."""
+        """Close the file, and delete it unless it was kept."""
         try:
             self._file.close()
         finally:

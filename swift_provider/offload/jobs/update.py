@@ -1,15 +1,19 @@
-"""The jobs that keep the cache true: ``update-db``, ``check-deleted``, ``write``. Blocking."""
+"""The jobs ``update-db``, ``check-deleted`` and ``write``, which need no Swift.
+
+All functions block.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
+from swift_provider.errors import UnsafeNameError
 from swift_provider.offload.cache import Cache, Changes
 from swift_provider.offload.database import Database
-from swift_provider.offload.media_names import Media, UnsafeNameError, places, shown
+from swift_provider.offload.disk import is_on_disk
+from swift_provider.offload.media_names import Media, places, shown
 
 PAGE_ROWS = 5000
 _LINES_AT_ONCE = 10_000
@@ -19,14 +23,19 @@ def update_db(database: Database, cache: Cache, before_ms: int) -> Changes:
     """Fill the cache with the media that were not accessed since ``before_ms``.
 
     :param before_ms: milliseconds since the epoch.
-    :raises DatabaseUnavailableError: and leaves the cache as it was.
+    :raises DatabaseUnavailableError: if the database fails. The cache is unchanged then.
     """
     return cache.replace(database.idle_local(before_ms), database.idle_remote(before_ms))
 
 
 @dataclass
 class Checked:
-    """What ``check-deleted`` found; each counts media."""
+    """What ``check-deleted`` found; each field counts media.
+
+    :ivar deleted: no file of them is on disk any more.
+    :ivar returned: a file of them is on disk again.
+    :ivar unsafe: Synapse would not use their names in a path.
+    """
 
     deleted: int = 0
     returned: int = 0
@@ -34,9 +43,9 @@ class Checked:
 
 
 def check_deleted(cache: Cache, base_path: str, advance: Callable[[int], None]) -> Checked:
-    """Note which media are gone from the disk, and which are there again.
+    """Record which media are gone from the disk, and which are on it again.
 
-    :param advance: told how many more media were looked at.
+    :param advance: called with the number of media that were looked at since the last call.
     :raises OSError: if a folder cannot be read.
     """
     checked = Checked()
@@ -51,7 +60,7 @@ def check_deleted(cache: Cache, base_path: str, advance: Callable[[int], None]) 
                 continue
             if there == known_deleted:
                 (back if there else gone).append(media)
-        # A page at a time, so that a run that is stopped keeps what it found out.
+        # Commit each page, so that an interrupted run keeps what it found.
         if gone or back:
             cache.mark(gone, deleted=True)
             cache.mark(back, deleted=False)
@@ -61,36 +70,19 @@ def check_deleted(cache: Cache, base_path: str, advance: Callable[[int], None]) 
     return checked
 
 
-def is_on_disk(base_path: str, media: Media) -> bool:
-    """Whether a media's file or any of its thumbnails is there, whatever its kind.
+def write(cache: Cache, out: TextIO, report: Callable[[str], None]) -> None:
+    """Print the media that are still on disk according to the cache.
 
-    :raises UnsafeNameError: if Synapse could not have stored it.
-    :raises OSError: if the thumbnails' folder cannot be read.
-    """
-    content, thumbnails = places(media.origin, media.filesystem_id, media.kind).on(base_path)
-    if os.path.lexists(content):
-        return True
-    try:
-        with os.scandir(thumbnails) as entries:
-            return next(entries, None) is not None
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+    For each media there is a line with its file and one with the folder of its
+    thumbnails, which ends in a slash. The paths are relative to the media store.
 
-
-def write(cache: Cache, out: TextIO, report: Callable[[str], None]) -> int:
-    """List what the cache says is still on disk: each media's file, then its
-    thumbnails' folder with a slash at its end, relative to the media store.
-
-    :param report: told of each row whose names Synapse would not use.
-    :returns: how many such rows there were.
+    :param report: called with a message for each row whose names Synapse would not use.
     """
     lines: list[str] = []
-    unsafe = 0
     for media in cache.rows():
         try:
             content, thumbnails = places(media.origin, media.filesystem_id, media.kind)
         except UnsafeNameError as error:
-            unsafe += 1
             report(f"{shown(media.media_id)}: {error}")
             continue
         lines.append(f"{content}\n{thumbnails}/\n")
@@ -98,4 +90,3 @@ def write(cache: Cache, out: TextIO, report: Callable[[str], None]) -> int:
             out.write("".join(lines))
             lines.clear()
     out.write("".join(lines))
-    return unsafe

@@ -1,9 +1,8 @@
-"""The job ``upload``: what is on disk goes to Swift, and then, if asked for, off the disk.
+"""The job ``upload``: uploads files, and then deletes them from the disk if asked to.
 
-A local file is deleted only after this run has seen Swift's own proof that it
-holds the same bytes (see :mod:`swift_provider.offload.placing`), and only if it
-is still the file that was compared. So the process can be killed at any
-moment, and nothing is lost.
+A local file is deleted only after Swift has shown in this run that it holds the same
+bytes (see :mod:`swift_provider.offload.upload_if_missing`), and only if the file has not changed
+since it was compared. So the process can be killed at any time without loss.
 """
 
 from __future__ import annotations
@@ -11,87 +10,76 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from swift_provider.client import SwiftClient
+from swift_provider.client import Store
 from swift_provider.offload.cache import Cache
 from swift_provider.offload.database import Database
-from swift_provider.offload.disk import Expected, open_checked, remove
+from swift_provider.offload.disk import Expected, remove
 from swift_provider.offload.feed import PAGE_MEDIA, Feed, MediaWork
 from swift_provider.offload.jobs.job import Job
-from swift_provider.offload.listing import Hint, Listing
+from swift_provider.offload.jobs.upload_tally import UploadTally
+from swift_provider.offload.listing_hints import Hint, Listing
 from swift_provider.offload.media_names import Media
 from swift_provider.offload.parallel import in_parallel
-from swift_provider.offload.placing import Outcome, Placing
-from swift_provider.offload.plan import Plan
 from swift_provider.offload.progress import Progress
-from swift_provider.offload.tally import Summary
+from swift_provider.offload.sorted_media import Plan
+from swift_provider.offload.upload_if_missing import Outcome, Placing
 
-#: Media that are noted as deleted in one transaction.
+#: Media to mark as deleted in one transaction.
 MARK_MEDIA = 500
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for.
+    """The options of the command.
 
-    :param base_path: Synapse's media store.
-    :param delete: remove each local file that Swift is proven to hold.
-    :param dry_run: count, but neither upload nor delete.
-    :param everything: all that is on disk, not only what the cache names.
+    :ivar base_path: Synapse's media store.
+    :ivar delete: delete each local file that Swift is proven to hold.
+    :ivar dry_run: count, but neither upload nor delete.
+    :ivar everything: handle all media on disk, not only those in the cache.
     """
 
     base_path: str
-    container: str
-    prefix: str
     delete: bool = False
     dry_run: bool = False
     everything: bool = False
 
 
-class Upload(Job[Summary]):
-    """One run; its figures are in ``summary``.
-
-    :param database: used in threads, from one at a time.
-    """
+class Upload(Job[UploadTally]):
+    """One run."""
 
     def __init__(
         self,
-        client: SwiftClient,
+        reactor: Any,
+        store: Store,
         database: Database,
         cache: Cache,
         options: Options,
         progress: Progress,
     ) -> None:
-        super().__init__(client, options.container, progress, Summary(dry_run=options.dry_run))
+        super().__init__(reactor, store, progress, UploadTally(dry_run=options.dry_run))
         self._cache = cache
         self._database = database
         self._options = options
-        self._placing = Placing(
-            client,
-            options.container,
-            options.prefix,
-            proof=options.delete,
-            dry_run=options.dry_run,
-        )
+        self._placing = Placing(store, proof=options.delete, dry_run=options.dry_run)
         self._gone: list[Media] = []
 
     async def _work(self) -> None:
-        options = self._options
-        listing = Listing(self._client, options.container, options.prefix)
         feed = Feed(
-            self._client,
+            self.threads.lookups,
             self._database,
             self._pages(),
-            options.base_path,
-            listing,
+            self._options.base_path,
+            Listing(self._store),
             self._leave_out,
         )
-        workers = self._client.settings.threadpool_size
         try:
-            await in_parallel(workers, feed.take, self._media, self._is_stopping)
+            await in_parallel(self._store.width, feed.take, self._handle, self._is_stopping)
         finally:
             await feed.close()
-            await self._mark(everything=True)
+            await self._mark()
 
     def _pages(self) -> Iterator[list[Media]]:
         """The media to look at; runs in a thread."""
@@ -102,50 +90,49 @@ class Upload(Job[Summary]):
                 plan.read(self._cache.rows())
             yield from plan.pages(PAGE_MEDIA)
 
-    async def _media(self, work: MediaWork) -> None:
+    async def _handle(self, work: MediaWork) -> None:
         gone = 0
         for file in work.files:
             if self._stopping:
                 return
             gone += bool(await self._attempt(file.path, self._offload(file, work.hints[file.path])))
-        self.summary.media += 1
+        self.tally.media += 1
         if gone == len(work.files) and not work.left and not self._options.dry_run:
             self._gone.append(work.media)
-            await self._mark()
-        self.progress.advance(
-            1, self.summary.found, self.summary.failures, self.summary.uploaded_bytes
-        )
+            if len(self._gone) >= MARK_MEDIA:
+                await self._mark()
+        self.progress.advance(1, self.tally.found, self.tally.failures, self.tally.uploaded_bytes)
 
     async def _offload(self, file: Expected, hint: Hint) -> bool:
-        """Upload and delete one file, as far as asked for.
+        """Upload one file, then delete it if asked to.
 
         :returns: whether it is gone from the disk.
         """
         base_path = self._options.base_path
-        self.summary.found += 1
+        self.tally.found += 1
         try:
-            source = await self._client.run_in_thread(open_checked, base_path, file)
+            source = await self.threads.open_checked(base_path, file)
         except FileNotFoundError:
-            self.summary.skipped["gone from the disk meanwhile"] += 1
+            self.tally.skipped["gone from the disk meanwhile"] += 1
             return True
         with source:
             self._count(await self._placing.ensure(file, source, hint), source.size)
             if not self._options.delete:
                 return False
             if not self._options.dry_run:
-                await self._client.run_in_thread(remove, base_path, file.path, source.fingerprint)
-            self.summary.deleted += 1
-            self.summary.deleted_bytes += source.size
+                await self.threads.lookups.run(remove, base_path, file.path, source)
+            self.tally.deleted += 1
+            self.tally.deleted_bytes += source.size
         return True
 
     def _count(self, outcome: Outcome, size: int) -> None:
         if outcome is Outcome.PRESENT:
-            self.summary.present += 1
+            self.tally.present += 1
             return
-        self.summary.uploaded += 1
-        self.summary.uploaded_bytes += size
+        self.tally.uploaded += 1
+        self.tally.uploaded_bytes += size
         if outcome is Outcome.REPLACED:
-            self.summary.replaced += 1
+            self.tally.replaced += 1
 
     def _leave_out(self, what: str, reason: str, is_failure: bool) -> None:
         if is_failure:
@@ -153,12 +140,8 @@ class Upload(Job[Summary]):
         else:
             self._skip(what, reason)
 
-    async def _mark(self, *, everything: bool = False) -> None:
-        """Note in the cache what is gone from the disk, many media at a time."""
-        if not self._gone or (len(self._gone) < MARK_MEDIA and not everything):
-            return
+    async def _mark(self) -> None:
+        """Mark the media that are gone from the disk as deleted in the cache."""
         gone, self._gone = self._gone, []
-        await self._client.run_in_thread(self._mark_deleted, gone)
-
-    def _mark_deleted(self, gone: list[Media]) -> None:
-        self._cache.mark(gone, deleted=True)
+        if gone:
+            await self.threads.lookups.run(partial(self._cache.mark, gone, deleted=True))

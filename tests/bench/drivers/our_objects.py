@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IConsumer
 from zope.interface import implementer
 
-from swift_provider.client import FileSource, Patience, SwiftClient
+from swift_provider.client import FileSource, Patience, Store
 from swift_provider.config import parse_settings
 from swift_provider.offload.command.run_job import run as run_program
 from tests.bench.drivers.job import Clock, Job, read_job
@@ -47,13 +47,13 @@ class Hashing(Counting):
 class Operations:
     """What can be done with one object."""
 
-    def __init__(self, client: SwiftClient, job: Job) -> None:
-        self._client = client
+    def __init__(self, store: Store, job: Job) -> None:
+        self._store = store
         self._job = job
 
     async def put(self, name: str) -> None:
         with FileSource.open(self._job.path(name)) as source:
-            await self._client.put_object(self._job.container, name, source)
+            await self._store.put(name, source)
 
     async def get(self, name: str) -> None:
         consumer = Counting()
@@ -61,7 +61,7 @@ class Operations:
         self._job.check_size(name, consumer.size)
 
     async def head(self, name: str) -> None:
-        info = await self._client.head_object(self._job.container, name)
+        info = await self._store.head(name)
         self._job.check_size(name, info.size or 0)
 
     async def check(self, name: str) -> None:
@@ -71,7 +71,7 @@ class Operations:
             raise ValueError(f"{name} came with other bytes")
 
     async def _deliver(self, name: str, consumer: Counting) -> None:
-        download = await self._client.get_object(self._job.container, name)
+        download = await self._store.get(name)
         try:
             await download.deliver(consumer)
         finally:
@@ -87,10 +87,10 @@ async def run(job: Job) -> None:
         "segment_size": "5G",
         "cacert": job.ca,
     }
-    client = SwiftClient.from_settings(
+    store = Store.from_settings(
         reactor, parse_settings(options), patience=Patience.SCRIPT, shares_reactor=False
     )
-    operations = Operations(client, job)
+    operations = Operations(store, job)
     handle = {"PUT": operations.put, "GET": operations.get, "HEAD": operations.head}[job.operation]
 
     async def worker(names: Iterator[str]) -> None:
@@ -105,7 +105,7 @@ async def run(job: Job) -> None:
     if job.operation == "GET":
         for name in job.names[: job.check]:
             await operations.check(name)
-    await client.close()
+    await store.close()
 
 
 def main() -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import random
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_twisted
 import requests
 from requests.utils import select_proxy
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, ensureDeferred
 from twisted.internet.protocol import Factory, Protocol
+from zope.interface import directlyProvides, providedBy
 
-from swift_provider.client import FileSource, SwiftClient
+from swift_provider.client import FileSource, Store, SwiftClient
 from swift_provider.client.http.proxies import proxy_for
 from swift_provider.errors import (
     ConfigError,
@@ -24,9 +27,10 @@ from swift_provider.errors import (
     UntrustedServerError,
 )
 from tests.client.conftest import Faulty, Sink
+from tests.client.trouble import until
 from tests.servers.faults import Cut, in_response
 from tests.servers.forward_proxy import ForwardProxy
-from tests.servers.tls import Authority, make_ca
+from tests.servers.tls import Authority
 
 LARGE = random.Random(1).randbytes(1_000_000)
 PASSWORD = "pa/ss%w@rd"
@@ -44,18 +48,51 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return make_ca(tmp_path_factory.mktemp("ca"))
+#: Of Swift, as the clients know it: only the proxies have a way there.
+HIDDEN_PORT = 1
+
+
+class Hidden:
+    """Hides a server: its address refuses connections, except those of the proxies.
+
+    Stands in for the reactor of the proxies.
+    """
+
+    def __init__(self) -> None:
+        self.port = HIDDEN_PORT
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+    def connectTCP(self, host: str, port: int, *arguments: Any, **options: Any) -> Any:
+        return reactor.connectTCP(
+            host, self.port if port == HIDDEN_PORT else port, *arguments, **options
+        )
+
+    def client(self, faulty: Faulty, **options: Any) -> SwiftClient:
+        """A client that cannot reach Swift except through a proxy."""
+        self.port = faulty.proxy.port
+        return faulty.client(storage_url=url_of(faulty), **options)
+
+
+@pytest.fixture
+def hidden() -> Hidden:
+    return Hidden()
+
+
+def url_of(faulty: Faulty) -> str:
+    """The storage URL, with the host name and the port by which the clients know it."""
+    return urlsplit(faulty.storage_url)._replace(netloc=f"localhost:{HIDDEN_PORT}").geturl()
 
 
 @pytest_twisted.async_yield_fixture
-async def make_proxy() -> AsyncIterator[Callable[..., Awaitable[ForwardProxy]]]:
+async def make_proxy(hidden: Hidden) -> AsyncIterator[Callable[..., Awaitable[ForwardProxy]]]:
     """Starts proxies."""
     proxies: list[ForwardProxy] = []
 
     async def make(*arguments: Any) -> ForwardProxy:
-        proxies.append(ForwardProxy(reactor, *arguments))
+        proxies.append(ForwardProxy(hidden, *arguments))
         await proxies[-1].start()
         return proxies[-1]
 
@@ -70,20 +107,19 @@ def straight_to_keystone(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("no_proxy", "127.0.0.1")
 
 
-def url_of(faulty: Faulty) -> str:
-    return faulty.storage_url.replace("127.0.0.1", "localhost")
-
-
-def by_name(faulty: Faulty, **options: Any) -> SwiftClient:
-    """A client that knows Swift by its name."""
-    return faulty._make_client(storage_url=url_of(faulty), **options)
-
-
-async def works(client: SwiftClient, container: str, make_file: Any) -> None:
-    await client.put_object(container, "object", make_file(LARGE))
+async def works(store: Store, make_file: Any) -> None:
+    await store.put("object", make_file(LARGE))
     sink = Sink()
-    await (await client.get_object(container, "object")).deliver(sink)
+    await (await store.get("object")).deliver(sink)
     assert sink.content == LARGE
+
+
+def passed(proxy: ForwardProxy) -> list[tuple[str, str]]:
+    """Method and target of each request that the proxy saw."""
+    return [(seen.method, seen.target) for seen in proxy.passed]
+
+
+TUNNEL = ("CONNECT", f"localhost:{HIDDEN_PORT}")
 
 
 # Through
@@ -93,18 +129,19 @@ async def works(client: SwiftClient, container: str, make_file: Any) -> None:
 @pytest.mark.parametrize("variable", ["http_proxy", "all_proxy", "HTTP_PROXY"])
 async def test_plain_http_names_the_whole_url(
     faulty: Faulty,
+    hidden: Hidden,
     container: str,
     make_file: Callable[[bytes], FileSource],
     make_proxy: Callable[..., Awaitable[ForwardProxy]],
     environment: pytest.MonkeyPatch,
     variable: str,
 ) -> None:
-    """Requests for http:// go to the proxy as they are, on one connection, broken bodies too."""
+    """Requests for http:// go to the proxy with their whole URL, also those that resume a body."""
     proxy = await make_proxy()
     environment.setenv(variable, proxy.url)
     faulty.proxy.add(Cut(in_response(500_000), match=("GET", "")))
-    await works(by_name(faulty), container, make_file)
-    assert [(passed.method, passed.target) for passed in proxy.passed] == [
+    await works(Store(hidden.client(faulty), container), make_file)
+    assert passed(proxy) == [
         ("PUT", f"{url_of(faulty)}/{container}/object"),
         ("GET", f"{url_of(faulty)}/{container}/object"),
         ("GET", f"{url_of(faulty)}/{container}/object"),
@@ -117,23 +154,22 @@ async def test_plain_http_names_the_whole_url(
 async def test_https_goes_through_a_tunnel(
     make_faulty: Callable[..., Awaitable[Faulty]],
     authority: Authority,
+    hidden: Hidden,
     container: str,
     make_file: Callable[[bytes], FileSource],
     make_proxy: Callable[..., Awaitable[ForwardProxy]],
     environment: pytest.MonkeyPatch,
     variable: str,
 ) -> None:
-    """The proxy sees host and port, and nothing of what is inside; one tunnel serves many."""
+    """For https the proxy sees one CONNECT, and all requests go through that tunnel."""
     proxy = await make_proxy()
     environment.setenv(variable, proxy.url)
     faulty = await make_faulty(tls=authority.server_context())
-    client = by_name(faulty, cacert=str(authority.ca))
-    await works(client, container, make_file)
-    assert [(passed.method, passed.target) for passed in proxy.passed] == [
-        ("CONNECT", f"localhost:{faulty.proxy.port}")
-    ]
+    store = Store(hidden.client(faulty, cacert=str(authority.ca)), container)
+    await works(store, make_file)
+    assert passed(proxy) == [TUNNEL]
     assert proxy.tunnel_bytes > len(LARGE)
-    download = await client.get_object(container, "object")
+    download = await store.get("object")
     download.abandon()
     await faulty.proxy.wait_closed()
 
@@ -142,15 +178,18 @@ async def test_https_goes_through_a_tunnel(
 async def test_certificates_count_inside_a_tunnel(
     make_faulty: Callable[..., Awaitable[Faulty]],
     authority: Authority,
+    hidden: Hidden,
     container: str,
     make_proxy: Callable[..., Awaitable[ForwardProxy]],
     environment: pytest.MonkeyPatch,
 ) -> None:
-    """It is Swift's certificate that is verified."""
-    environment.setenv("https_proxy", (await make_proxy()).url)
+    """The client verifies Swift's certificate, inside the tunnel."""
+    proxy = await make_proxy()
+    environment.setenv("https_proxy", proxy.url)
     faulty = await make_faulty(tls=authority.server_context())
     with pytest.raises(UntrustedServerError, match="'cacert'"):
-        await by_name(faulty).get_object(container, "object")
+        await Store(hidden.client(faulty), container).get("object")
+    assert passed(proxy) == [TUNNEL]
 
 
 def with_user(proxy: ForwardProxy, password: str) -> str:
@@ -162,19 +201,24 @@ def with_user(proxy: ForwardProxy, password: str) -> str:
 async def test_a_proxy_with_a_password(
     make_faulty: Callable[..., Awaitable[Faulty]],
     authority: Authority,
+    hidden: Hidden,
     container: str,
     make_file: Callable[[bytes], FileSource],
     make_proxy: Callable[..., Awaitable[ForwardProxy]],
     environment: pytest.MonkeyPatch,
     tls: bool,
 ) -> None:
-    """User and password of the proxy's URL are decoded and shown, to the proxy only."""
+    """User and password of the proxy's URL are decoded and sent, to the proxy only."""
     proxy = await make_proxy(f"us@er:{PASSWORD}")
     environment.setenv("all_proxy", with_user(proxy, QUOTED))
     faulty = await make_faulty(tls=authority.server_context() if tls else None)
-    client = by_name(faulty, **({"cacert": str(authority.ca)} if tls else {}))
-    await works(client, container, make_file)
-    assert all("proxy-authorization" in passed.headers for passed in proxy.passed)
+    client = hidden.client(faulty, **({"cacert": str(authority.ca)} if tls else {}))
+    await works(Store(client, container), make_file)
+    url = f"{url_of(faulty)}/{container}/object"
+    assert passed(proxy) == ([TUNNEL] if tls else [("PUT", url), ("GET", url)])
+    shown = {seen.headers.get("proxy-authorization") for seen in proxy.passed}
+    assert shown == {"Basic " + b64encode(f"us@er:{PASSWORD}".encode()).decode()}
+    assert [seen.method for seen in faulty.proxy.requests] == ["PUT", "GET"]
     assert not any("proxy-authorization" in seen.headers for seen in faulty.proxy.requests)
 
 
@@ -183,17 +227,20 @@ async def test_a_proxy_with_a_password(
 async def test_a_wrong_password_says_so(
     make_faulty: Callable[..., Awaitable[Faulty]],
     authority: Authority,
+    hidden: Hidden,
     container: str,
     make_proxy: Callable[..., Awaitable[ForwardProxy]],
     environment: pytest.MonkeyPatch,
     tls: bool,
 ) -> None:
-    """The proxy's 407 is named, the password is not."""
+    """The error names the proxy's 407 and shows no password."""
     proxy = await make_proxy(f"us@er:{PASSWORD}")
     environment.setenv("all_proxy", with_user(proxy, "s3cr3t"))
     faulty = await make_faulty(tls=authority.server_context() if tls else None)
     with pytest.raises(SwiftProviderError, match="407") as caught:
-        await by_name(faulty).get_object(container, "object")
+        await Store(hidden.client(faulty), container).get("object")
+    asked = TUNNEL if tls else ("GET", f"{url_of(faulty)}/{container}/object")
+    assert set(passed(proxy)) == {asked}
     shown = f"{caught.value!r} {caught.value}"
     assert "s3cr3t" not in shown
     assert "us@er" not in shown
@@ -204,7 +251,7 @@ async def test_a_wrong_password_says_so(
 
 
 class Rude(Protocol):
-    """A proxy that answers as the test says; ``None`` for no answer, b"" for a close."""
+    """A proxy that sends ``factory.answer``; ``None`` for no answer, ``b""`` for a close."""
 
     def connectionMade(self) -> None:
         self.factory.open += 1  # type: ignore[attr-defined]
@@ -232,14 +279,8 @@ async def rude(environment: pytest.MonkeyPatch) -> AsyncIterator[Any]:
 
 
 async def closed(factory: Any) -> None:
-    """Waits until the proxy has no connection, for at most some seconds."""
-    for _ in range(500):
-        if not factory.open:
-            return
-        turn: Deferred[None] = Deferred()
-        reactor.callLater(0.01, turn.callback, None)
-        await turn
-    raise AssertionError("a connection to the proxy is left")
+    """Wait until no connection to the proxy is left."""
+    await until(lambda: not factory.open)
 
 
 URL = "https://swift.invalid/v1/AUTH_x"
@@ -254,41 +295,38 @@ URL = "https://swift.invalid/v1/AUTH_x"
         (b"SSH-2.0-OpenSSH 200\r\n\r\n", "CONNECT"),
         (b"\r\n\r\n", "CONNECT"),
         (b"", "closed the connection"),
-        (b"HTTP/1.1 200 Fine\r\n" + b"X: y\r\n" * 10_000, "no end"),
+        (b"HTTP/1.1 200 Fine\r\n" + b"X: y\r\n" * 10_000, "too long"),
     ],
     ids=["502", "407", "garbage", "another protocol", "nothing", "close", "endless"],
 )
 async def test_a_proxy_that_opens_no_tunnel(
     make_client: Callable[..., SwiftClient], rude: Any, answer: bytes, reason: str
 ) -> None:
-    """What the proxy said is told; no connection to it is left."""
+    """The error repeats what the proxy answered, and no connection to it is left."""
     rude.answer = answer
-    client = make_client(storage_url=URL)
+    store = Store(make_client(storage_url=URL), "box")
     with pytest.raises(ConnectionFailedError, match=f"the proxy opened no tunnel.*{reason}"):
-        await client.get_object("box", "object")
+        await store.get("object")
     await closed(rude)
 
 
 async def test_a_proxy_that_never_answers(
     make_client: Callable[..., SwiftClient], rude: Any
 ) -> None:
-    """The limit on connecting holds for the tunnel, and its connection is closed."""
-    client = make_client(storage_url=URL, connect_timeout=0.2)
+    """The limit on connecting includes the tunnel, and its connection is closed."""
+    store = Store(make_client(storage_url=URL, connect_timeout=0.2), "box")
     with pytest.raises(TimedOutError, match=r"no connection was made for 0\.2 seconds"):
-        await client.get_object("box", "object")
+        await store.get("object")
     await closed(rude)
 
 
-async def test_cancelling_while_the_tunnel_is_dug(
+async def test_cancelling_while_the_tunnel_is_opened(
     make_client: Callable[..., SwiftClient], rude: Any
 ) -> None:
-    """Who cancels leaves no connection to the proxy behind."""
-    client = make_client(storage_url=URL)
-    getting = ensureDeferred(client.get_object("box", "object"))
-    while not rude.open:
-        turn: Deferred[None] = Deferred()
-        reactor.callLater(0.01, turn.callback, None)
-        await turn
+    """Cancelling while the tunnel is opened closes the connection to the proxy."""
+    store = Store(make_client(storage_url=URL), "box")
+    getting = ensureDeferred(store.get("object"))
+    await until(lambda: rude.open)
     getting.cancel()
     with pytest.raises(CancelledError):
         await getting
@@ -302,22 +340,25 @@ async def test_a_tunnel_to_nowhere(
     environment: pytest.MonkeyPatch,
 ) -> None:
     """A proxy that cannot reach Swift says 502."""
-    environment.setenv("https_proxy", (await make_proxy()).url)
-    client = make_client(storage_url="https://localhost:1/v1/AUTH_x")
+    proxy = await make_proxy()
+    environment.setenv("https_proxy", proxy.url)
+    url = f"https://localhost:{HIDDEN_PORT}/v1/AUTH_x"
+    store = Store(make_client(storage_url=url), "box")
     with pytest.raises(ConnectionFailedError, match="502"):
-        await client.get_object("box", "object")
+        await store.get("object")
+    assert set(passed(proxy)) == {TUNNEL}
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_a_proxy_that_is_not_there(
     make_client: Callable[..., SwiftClient], environment: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    """A proxy that refuses connections is what the error is about."""
-    client = make_client(storage_url=f"{scheme}://swift.invalid/v1/AUTH_x")
+    """The error says that the proxy refused the connection."""
+    store = Store(make_client(storage_url=f"{scheme}://swift.invalid/v1/AUTH_x"), "box")
     environment.setenv(f"{scheme}_proxy", "http://127.0.0.1:1")
     environment.setenv("no_proxy", "127.0.0.1")
     with pytest.raises(ConnectionFailedError, match="connection refused"):
-        await client.get_object("box", "object")
+        await store.get("object")
 
 
 # The choice
@@ -337,7 +378,7 @@ async def test_no_proxy_goes_straight(
     proxy = await make_proxy()
     environment.setenv("http_proxy", proxy.url)
     environment.setenv("no_proxy", bypass)
-    await works(faulty.client(), container, make_file)
+    await works(faulty.store(container), make_file)
     assert proxy.passed == []
 
 
@@ -370,7 +411,7 @@ URLS = [
 def test_the_choice_is_that_of_requests(
     environment: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
-    """Swift is reached by the same way as Keystone, whose session is one of ``requests``."""
+    """Swift is reached through the same proxy as Keystone, which ``requests`` chooses."""
     for name, value in variables.items():
         environment.setenv(name, value)
     for url in URLS:
@@ -387,7 +428,7 @@ def test_the_choice_is_that_of_requests(
 
 
 def test_some_choices_by_hand(environment: pytest.MonkeyPatch) -> None:
-    """What the table above stands for, in words of its own."""
+    """Host, port and password of the proxy come from the variables."""
     environment.setenv("http_proxy", "http://plain:3128")
     environment.setenv("https_proxy", "http://user:pass%3Aword@tunnel")
     environment.setenv("no_proxy", "near.example.org")
@@ -405,7 +446,7 @@ def test_some_choices_by_hand(environment: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("url", ["socks5://user:word@p:1", "https://user:word@p:1", "http://:1"])
 def test_a_proxy_that_cannot_be_used(environment: pytest.MonkeyPatch, url: str) -> None:
-    """Other kinds of proxies are refused by name, without their passwords."""
+    """Another kind of proxy is refused by name, without its password."""
     environment.setenv("https_proxy", url)
     with pytest.raises(ConfigError, match="the proxy for https") as caught:
         proxy_for("https://swift.example.org/")
@@ -415,10 +456,10 @@ def test_a_proxy_that_cannot_be_used(environment: pytest.MonkeyPatch, url: str) 
 async def test_a_proxy_that_cannot_be_used_ends_a_request(
     make_client: Callable[..., SwiftClient], environment: pytest.MonkeyPatch
 ) -> None:
-    """The same, where it is found out: at the first request, and not tried again."""
+    """An unusable proxy ends the first request with a final error."""
     environment.setenv("no_proxy", "127.0.0.1")
     environment.setenv("https_proxy", "socks5://user:word@p:1")
     client = make_client(storage_url=URL)
     with pytest.raises(ConfigError, match="socks5"):
-        await client.get_object("box", "object")
+        await Store(client, "box").get("object")
     assert client.slots.in_flight == 0

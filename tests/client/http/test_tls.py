@@ -23,7 +23,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.portforward import ProxyFactory, ProxyServer
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from swift_provider.client import FileSource, SwiftClient
+from swift_provider.client import FileSource, Store, SwiftClient
 from swift_provider.client.http.tls import TlsPolicy
 from swift_provider.errors import ConfigError, UntrustedServerError
 from tests.client.conftest import Faulty, Sink
@@ -31,11 +31,6 @@ from tests.servers.swift import Swift
 from tests.servers.tls import Authority, make_ca
 
 LARGE = random.Random(1).randbytes(3_000_000)
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return make_ca(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture(scope="module")
@@ -52,22 +47,22 @@ async def https(
     yield await make_faulty(tls=authority.server_context())
 
 
-async def works(client: SwiftClient, container: str, make_file: Any) -> None:
-    await client.put_object(container, "object", make_file(LARGE))
+async def works(store: Store, make_file: Any) -> None:
+    await store.put("object", make_file(LARGE))
     sink = Sink()
-    await (await client.get_object(container, "object")).deliver(sink)
+    await (await store.get("object")).deliver(sink)
     assert hashlib.md5(sink.content).digest() == hashlib.md5(LARGE).digest()
 
 
 async def refused(client: SwiftClient, container: str, match: str) -> None:
     with pytest.raises(UntrustedServerError, match=match) as caught:
-        await client.get_object(container, "object")
+        await Store(client, container).get("object")
     assert not caught.value.temporary
     assert client.slots.in_flight == 0
 
 
 async def test_an_unknown_authority_is_refused(https: Faulty, container: str) -> None:
-    """By default a server has to prove itself; a refusal names the option, and is final."""
+    """By default the server must be trusted; the error is final and names the option."""
     await refused(https.client(), container, "'cacert'")
     assert https.proxy.connections_ever == 1
     assert https.proxy.requests == []
@@ -77,7 +72,7 @@ async def test_an_unknown_authority_is_refused(https: Faulty, container: str) ->
 async def test_another_authority_is_refused(
     https: Faulty, stranger: Authority, container: str
 ) -> None:
-    """An authority of one's own takes the place of all others."""
+    """``cacert`` replaces the system's authorities."""
     await refused(https.client(cacert=str(stranger.ca)), container, "'cacert'")
     assert https.proxy.connections_ever == 1
 
@@ -86,7 +81,7 @@ async def test_an_authority_from_a_file(
     https: Faulty, authority: Authority, container: str, make_file: Callable[[bytes], FileSource]
 ) -> None:
     """``cacert`` may be a file; bodies of both directions pass, on one connection."""
-    await works(https.client(cacert=str(authority.ca)), container, make_file)
+    await works(https.store(container, cacert=str(authority.ca)), make_file)
     assert https.proxy.connections_ever == 1
 
 
@@ -98,14 +93,14 @@ async def test_an_authority_from_a_folder(
     make_file: Callable[[bytes], FileSource],
     tmp_path: Path,
 ) -> None:
-    """``cacert`` may be a folder of files, others than certificates among them."""
+    """``cacert`` may be a folder, which may also contain other files."""
     folder = tmp_path / "authorities"
     folder.mkdir()
     shutil.copy(stranger.ca, folder / "a.pem")
     shutil.copy(authority.ca, folder / "b.pem")
     (folder / "README").write_text("not a certificate")
     (folder / "below").mkdir()
-    await works(https.client(cacert=str(folder)), container, make_file)
+    await works(https.store(container, cacert=str(folder)), make_file)
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
@@ -117,17 +112,17 @@ async def test_an_authority_from_the_environment(
     monkeypatch: pytest.MonkeyPatch,
     variable: str,
 ) -> None:
-    """The variables that count for Keystone count for Swift."""
+    """The environment variables that Keystone's client reads count for Swift too."""
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     monkeypatch.setenv(variable, str(authority.ca))
-    await works(https.client(), container, make_file)
+    await works(https.store(container), make_file)
 
 
 async def test_verification_can_be_switched_off(
     https: Faulty, container: str, make_file: Callable[[bytes], FileSource]
 ) -> None:
-    """``verify: false`` trusts anybody."""
-    await works(https.client(verify=False), container, make_file)
+    """``verify: false`` trusts any server."""
+    await works(https.store(container, verify=False), make_file)
 
 
 @pytest.mark.parametrize("verify", [True, False])
@@ -138,17 +133,17 @@ async def test_a_client_certificate_is_shown(
     make_file: Callable[[bytes], FileSource],
     verify: bool,
 ) -> None:
-    """``cert`` and ``key`` are shown to a server that asks for them."""
+    """``cert`` and ``key`` are sent to a server that asks for them."""
     https = await make_faulty(tls=authority.server_context(require_client=True))
     options = {"cacert": str(authority.ca)} if verify else {"verify": False}
     client = https.client(cert=str(authority.client_cert), key=str(authority.client_key), **options)
-    await works(client, container, make_file)
+    await works(Store(client, container), make_file)
 
 
 async def test_a_missing_client_certificate_says_so(
     make_faulty: Callable[..., Awaitable[Faulty]], authority: Authority, container: str
 ) -> None:
-    """A server that asks in vain is final, and the options are named."""
+    """Without the certificate that the server asks for, the error is final and names the option."""
     https = await make_faulty(tls=authority.server_context(require_client=True))
     await refused(https.client(cacert=str(authority.ca)), container, "'cert'")
     assert https.proxy.connections_ever == 1
@@ -157,7 +152,7 @@ async def test_a_missing_client_certificate_says_so(
 async def test_a_port_without_tls_says_so(
     make_client: Callable[..., SwiftClient], swift: Swift, container: str
 ) -> None:
-    """https to a port that speaks plain HTTP is a mistake that no repetition mends."""
+    """https to a port that speaks plain HTTP is a final error."""
     url = swift.account_url("project").replace("http://", "https://")
     await refused(make_client(storage_url=url), container, "no TLS connection")
 
@@ -201,11 +196,9 @@ class Forwarding:
 async def test_a_certificate_for_another_host_is_refused(
     https: Faulty, authority: Authority, container: str
 ) -> None:
-    """A trusted authority's certificate counts for its own host only."""
+    """A trusted authority's certificate counts only for its own host."""
     elsewhere = Forwarding(https.proxy.port, "127.0.0.2")
-    client = https._make_client(
-        storage_url=elsewhere.url(https.storage_url), cacert=str(authority.ca)
-    )
+    client = https.client(storage_url=elsewhere.url(https.storage_url), cacert=str(authority.ca))
     await refused(client, container, "another host")
     assert https.proxy.requests == []
     await elsewhere.stop()
@@ -216,16 +209,18 @@ async def test_a_damaged_record_is_a_broken_connection(
     https: Faulty,
     authority: Authority,
     container: str,
-    client: SwiftClient,
+    store: Store,
     make_file: Callable[[bytes], FileSource],
 ) -> None:
-    """A bit that changes on the way breaks TLS, not the trust: the body is resumed."""
+    """A flipped bit in a TLS record breaks the connection, and the body is resumed."""
     line = Forwarding(https.proxy.port, "127.0.0.1")
-    await client.put_object(container, "object", make_file(LARGE))
+    await store.put("object", make_file(LARGE))
     line.flip_at = 1_000_000
-    by_line = https._make_client(storage_url=line.url(https.storage_url), cacert=str(authority.ca))
+    by_line = https.store(
+        container, storage_url=line.url(https.storage_url), cacert=str(authority.ca)
+    )
     sink = Sink()
-    await (await by_line.get_object(container, "object")).deliver(sink)
+    await (await by_line.get("object")).deliver(sink)
     assert line.flip_at is None
     assert sink.content == LARGE
     assert len(https.proxy.requests) == 2
@@ -242,7 +237,7 @@ async def test_a_damaged_record_is_a_broken_connection(
     ],
 )
 def test_an_authority_that_is_none(tmp_path: Path, content: bytes | None) -> None:
-    """A ``cacert`` that cannot be used is refused at the start, by name."""
+    """A ``cacert`` that cannot be used is refused at the start, by its path."""
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_bytes(content)
@@ -251,7 +246,7 @@ def test_an_authority_that_is_none(tmp_path: Path, content: bytes | None) -> Non
 
 
 def test_a_client_certificate_that_is_none(authority: Authority, tmp_path: Path) -> None:
-    """So is a ``cert``; and a key is not shown in the message."""
+    """A ``cert`` that cannot be used is refused at the start, and no key is shown."""
     with pytest.raises(ConfigError, match="cert: cannot read"):
         TlsPolicy(True, str(tmp_path / "missing.pem"))
     with pytest.raises(ConfigError, match=r"cert: .*must hold"):

@@ -1,4 +1,4 @@
-"""Clouds as people write them, for the comparison with openstacksdk's loader."""
+"""Clouds to compare with openstacksdk's loader: spellings and mistakes that admins write."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ ENVIRONMENT = {
 
 
 class Case(NamedTuple):
-    """Files by their path below the test's directory, and what is set.
+    """Files, environment variables and settings of one comparison.
 
-    The directories: ``cwd``, ``home``, ``xdg`` (only if named in ``env``), and
-    ``etc``, which stands for ``/etc/openstack``. ``{here}`` is their parent.
+    The files' paths begin with ``cwd``, ``home``, ``xdg`` (only read if named in
+    ``env``) or ``etc``, which replaces ``/etc/openstack``. ``{here}`` in a variable
+    stands for the parent of these directories.
     """
 
     name: str
@@ -207,11 +208,6 @@ CASES = [
             "etc/clouds.yaml": f"clouds: {{c: {{{OTHER}}}}}",
         },
         {"XDG_CONFIG_DIRS": "{here}/xdg:/nowhere"},
-    ),
-    Case(
-        "SNAP_REAL_HOME",
-        {"xdg/.config/openstack/clouds.yaml": f"clouds: {{c: {{{PASSWORD}}}}}"},
-        {"SNAP_REAL_HOME": "{here}/xdg"},
     ),
     Case(
         "the working directory comes first",
@@ -544,7 +540,7 @@ CASES = [
     ),
 ]
 
-#: The cases of which openstacksdk makes no plugin, so that neither must we.
+#: The cases for which openstacksdk makes no plugin; the provider must refuse them too.
 REFUSED = {
     "unknown cloud",
     "several clouds, none named",

@@ -1,8 +1,8 @@
 """A stand-in for Keystone whose answers, faults and token lifetimes a test chooses.
 
-For what the real one cannot be made to do in time: be overloaded, be slow,
-issue tokens of any length, have any catalogue. Speaks just enough of the v3
-API, and Swift's v1 sign-in under ``/auth/v1.0``.
+A test cannot make the real Keystone overloaded or slow, nor choose its token
+lifetimes and its catalogue. Speaks as much of the v3 API as a sign-in needs,
+and Swift's v1 sign-in under ``/auth/v1.0``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-#: By Keystone's clock, which need not be right.
+#: Keystone's clock is years behind, and must not matter.
 ISSUED_AT = datetime.datetime(2001, 1, 1)
 OAUTH2_TOKEN = "oauth2-access-token"
 STORAGE_URL = "https://swift.example/v1/AUTH_p"
@@ -26,11 +26,16 @@ def endpoint(url: str, region: str = "RegionOne", interface: str = "public") -> 
 
 
 class Standin:
-    """``url`` is Keystone's v3 URL.
+    """What the stand-in answers, and what it was asked.
 
-    ``faults`` are the next answers to a sign-in, as ``(status, headers, body)``; when there
-    are none left, a token is issued. ``sign_ins`` counts both, ``paths`` has all requests.
-    Below ``/faulty`` the discovery of versions uses up the faults.
+    :ivar url: Keystone's v3 URL.
+    :ivar faults: the next answers to a sign-in, as ``(status, headers, body)``. The
+        stand-in issues a token when none is left. Below ``/faulty``, the discovery of
+        Keystone's versions takes its answers from here.
+    :ivar lifetime: of the tokens, in seconds; ``None`` for tokens that do not expire.
+    :ivar sign_ins: the number of sign-ins, faults included.
+    :ivar paths: of all requests.
+    :ivar going: clear it to make sign-ins wait.
     """
 
     def __init__(self, port: int) -> None:
@@ -107,7 +112,7 @@ def running_standin() -> Iterator[Standin]:
             for name, value in {**headers, "Content-Length": str(len(content))}.items():
                 self.send_header(name, value)
             self.end_headers()
-            # Who gave up waiting is gone.
+            # The client may have given up and closed the connection.
             with contextlib.suppress(OSError):
                 self.wfile.write(content)
 

@@ -21,13 +21,24 @@ from tests.servers.postgres import Postgres
 def test_help_is_quick(script: Script) -> None:
     """--help imports neither Twisted, nor a database driver, nor Synapse."""
     program = (
-        "import sys; from swift_provider.offload.command.cli import main; assert main(['--help']) == 0;"
+        "import sys; from swift_provider.offload import main; assert main(['--help']) == 0;"
         "print([m for m in ('twisted', 'psycopg2', 'synapse', 'tqdm', 'yaml') if m in sys.modules])"
     )
     interpreter = script.command()[0]
     ended = subprocess.run([interpreter, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout.splitlines()[-1] == "[]"
     assert script("--help").returncode == 0
+
+
+def test_commands_without_swift_start_at_once(script: Script) -> None:
+    """They import neither Twisted nor a library for HTTP."""
+    program = (
+        "import sys; from swift_provider.offload import main;"
+        "assert [main([command]) for command in ('write', 'check-deleted')] == [0, 2];"
+        "print([m for m in ('twisted', 'treq', 'keystoneauth1') if m in sys.modules])"
+    )
+    ended = script.run([script.command()[0], "-c", program])
+    assert ended.stdout == "[]\n", ended.stderr
 
 
 def test_update(script: Script, any_store: SynapseStore) -> None:
@@ -108,7 +119,7 @@ def test_ways_to_name_the_database(
     [
         (["update-db", "2x"], "is not a duration"),
         (["frobnicate"], "invalid choice"),
-        ([], "COMMAND"),
+        ([], "required: COMMAND"),
         (["check-deleted", "/nowhere"], "is not a folder"),
         (["update-db", "2m"], "Synapse's database is needed, and not configured"),
         (["update-db", "2m", "--homeserver-config-path", "no.yaml"], "cannot read no.yaml"),
@@ -127,7 +138,12 @@ def test_wrong_usage(script: Script, arguments: list[str], told: str) -> None:
 
 def test_secrets_are_not_shown(script: Script) -> None:
     """A configuration that cannot be read is named, and none of its text is quoted."""
-    for text in ("password: 'hunter2\n", "dsn: 'host=h password=x hunter2'\n", "hunter2"):
+    for text in (
+        "password: 'hunter2\n",
+        "password: *hunter2\n",
+        "dsn: 'host=h password=x hunter2'\n",
+        "hunter2",
+    ):
         (script.folder / "database.yaml").write_text(text)
         ended = script("--log-level", "debug", "update-db", "2m")
         assert ended.returncode == 2

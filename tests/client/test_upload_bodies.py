@@ -10,7 +10,13 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from swift_provider.client import FileSource
-from swift_provider.client.bodies import AT_ONCE_BYTES, CHUNK_BYTES, BytesBody, FileBody, make_body
+from swift_provider.client.upload_bodies import (
+    AT_ONCE_BYTES,
+    CHUNK_BYTES,
+    BytesBody,
+    FileBody,
+    make_body,
+)
 from swift_provider.errors import FileChangedError
 from tests.client.trouble import MakeFile, content_of
 
@@ -25,7 +31,7 @@ class Bench:
         self.content = b""
         self._steps: list[tuple[Callable[..., Any], tuple[Any, ...], Deferred[Any]]] = []
 
-    def run_in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
         self.events.append("read")
         done: Deferred[Any] = Deferred()
         self._steps.append((function, arguments, done))
@@ -51,7 +57,7 @@ class Bench:
 
 
 def started(bench: Bench, source: FileSource) -> tuple[FileBody, list[Any]]:
-    body = make_body(source, 0, source.size, bench.run_in_thread)
+    body = make_body(source, 0, source.size, bench)  # type: ignore[arg-type]
     assert isinstance(body, FileBody)
     ended: list[Any] = []
     body.startProducing(bench).addBoth(ended.append)  # type: ignore[arg-type]
@@ -59,7 +65,7 @@ def started(bench: Bench, source: FileSource) -> tuple[FileBody, list[Any]]:
 
 
 def test_reads_one_chunk_ahead(make_file: MakeFile) -> None:
-    """While one chunk is with the connection the next is read, in order, to the end."""
+    """While one chunk is with the connection, the next one is read."""
     bench = Bench()
     body, ended = started(bench, make_file(content_of(SIZE)))
     assert (body.length, body.declared_md5) == (SIZE, None)
@@ -76,7 +82,7 @@ def test_reads_one_chunk_ahead(make_file: MakeFile) -> None:
 
 
 def test_a_full_connection_stops_the_reading(make_file: MakeFile) -> None:
-    """Paused, one chunk that was read waits, and no other is asked for."""
+    """While the connection is full, one chunk waits and no other is read."""
     bench = Bench()
     body, ended = started(bench, make_file(content_of(SIZE)))
     bench.step()
@@ -94,7 +100,7 @@ def test_a_full_connection_stops_the_reading(make_file: MakeFile) -> None:
 
 
 def test_a_connection_that_pauses_at_each_write(make_file: MakeFile) -> None:
-    """A pause from within the write, as transports do it, holds from the next chunk on."""
+    """A pause from inside a write holds from the next chunk on."""
     bench = Bench()
     body, ended = started(bench, make_file(content_of(SIZE)))
     write, bench.write = bench.write, lambda data: (write(data), body.pauseProducing())  # type: ignore[method-assign]
@@ -107,7 +113,7 @@ def test_a_connection_that_pauses_at_each_write(make_file: MakeFile) -> None:
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
 def test_a_stopped_body_says_nothing_more(make_file: MakeFile, steps: int) -> None:
-    """Stopped at any moment, also with a read under way and the file closed: silence."""
+    """A stopped body hands over nothing more, also if a read is in flight and the file closed."""
     bench = Bench()
     source = make_file(content_of(SIZE))
     body, ended = started(bench, source)
@@ -138,21 +144,21 @@ def test_the_end_of_a_changed_file_is_not_sent(make_file: MakeFile) -> None:
 
 
 def test_small_parts_are_read_at_once(make_file: MakeFile) -> None:
-    """Up to the limit a part is read, hashed and declared; from there on it is streamed."""
+    """A part up to the limit is read at once and declared; a larger one is streamed."""
     source = make_file(content_of(AT_ONCE_BYTES + 1))
     bench = Bench()
-    small = make_body(source, 1, AT_ONCE_BYTES, bench.run_in_thread)
+    small = make_body(source, 1, AT_ONCE_BYTES, bench)
     assert isinstance(small, BytesBody)
     assert small.declared_md5 == small.md5
     assert not small.finished
     small.startProducing(bench)  # type: ignore[arg-type]
     assert small.finished
     assert bench.content == content_of(AT_ONCE_BYTES + 1)[1:]
-    assert isinstance(make_body(source, 0, AT_ONCE_BYTES + 1, bench.run_in_thread), FileBody)
+    assert isinstance(make_body(source, 0, AT_ONCE_BYTES + 1, bench), FileBody)
 
 
 def test_what_was_handed_over_is_not_kept() -> None:
-    """Finished uploads may wait long for the garbage collector; their files must not."""
+    """A body drops its bytes once it has handed them over."""
     body = BytesBody(b"content of a small file")
     bench = Bench()
     body.startProducing(bench)  # type: ignore[arg-type]

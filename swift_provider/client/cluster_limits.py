@@ -1,7 +1,7 @@
-"""What a cluster tells about itself, from ``/info``: its limits, and so which files to cut up.
+"""A cluster's limits, from ``/info``, and which files have to be segmented because of them.
 
-See Swift's "Discoverability". Optional: clusters may hide it, and Ceph RGW
-has it at ``/swift/info``, beside its ``/swift/v1``.
+See Swift's "Discoverability". ``/info`` is optional: a cluster may hide it. Ceph RGW has
+it at ``/swift/info``, beside ``/swift/v1``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 
+from swift_provider.client.answers import BUSY_STATUSES
 from swift_provider.client.http.exchange import Exchange
-from swift_provider.client.requester import Request, Requester
+from swift_provider.client.request import Request
+from swift_provider.client.requester import Requester
 from swift_provider.client.retry import Patience, Tries
 from swift_provider.errors import SwiftProviderError
 
@@ -23,16 +25,13 @@ USUAL_MAX_SEGMENTS = 1000
 
 _INFO_BYTES = 256 * 1024
 
-#: Files up to this size are not worth asking for the limits.
+#: No cluster has a lower limit, so files up to this size need no request for ``/info``.
 _SURELY_ONE_OBJECT_BYTES = 1024 * 1024
 
-#: The limits are good to know, not worth waiting for: one try, and after a
-#: failure none for a while.
+#: An upload must not wait long for the limits: one attempt, and after a failure the
+#: usual limits for a while.
 _ONE_TRY = Patience(total_seconds=0.0, first_delay=0.1, longest_delay=0.1, operation_seconds=30.0)
 ASK_AGAIN_SECONDS = 600.0
-
-#: What says nothing about the limits, but that the cluster is busy.
-_BUSY = frozenset({408, 429, 498, 499})
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class _InfoRequest(Request):
 
 
 class Cluster:
-    """Knows the limits, once somebody has needed them."""
+    """Asks for the limits when they are first needed, and keeps them."""
 
     def __init__(self, requester: Requester, clock: IReactorTime) -> None:
         self._requester = requester
@@ -66,10 +65,10 @@ class Cluster:
         self._ask_again_at = 0.0
 
     async def segment_size(self, size: int, wanted: int) -> int | None:
-        """Bytes of the segments to cut a file of ``size`` bytes into.
+        """The size in bytes of the segments for a file of ``size`` bytes.
 
-        :param wanted: a larger file is to be cut into segments of this size.
-        :returns: ``None`` to store it as one object.
+        :param wanted: the configured segment size; a larger file gets segments.
+        :returns: ``None`` to store the file as one object.
         """
         if size <= _SURELY_ONE_OBJECT_BYTES:
             return None
@@ -81,7 +80,7 @@ class Cluster:
         return min(max(largest, fewest), limits.max_file_size)
 
     async def limits(self) -> ClusterLimits:
-        """The limits; the usual ones where the cluster does not tell."""
+        """The limits; the usual ones where the cluster does not say."""
         await self._asking.acquire()
         try:
             if self._limits is None and self._clock.seconds() >= self._ask_again_at:
@@ -92,8 +91,8 @@ class Cluster:
         return self._limits or ClusterLimits()
 
     async def _ask(self) -> ClusterLimits | None:
-        """:returns: ``None`` if the cluster could not be asked just now."""
-        answers = frozenset(range(300, 500)) - _BUSY
+        """:returns: ``None`` if the request failed."""
+        answers = frozenset(range(300, 500)) - BUSY_STATUSES  # those do not say that it is missing
         request = _InfoRequest("GET", None, accepts=answers)
 
         async def handle(exchange: Exchange) -> bytes:

@@ -7,11 +7,11 @@ from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogEvent
 
-from swift_provider.client.turns import PIECE_SECONDS, Turns
+from swift_provider.client.download_turns import SECONDS_PER_CHUNK, Turns
 
 
 async def test_one_in_each_turn() -> None:
-    """The first at once, the others one by one and in order."""
+    """The first call is made at once, the others one by one in later turns."""
     turns = Turns(reactor)
     done: list[int] = []
     for number in range(5):
@@ -23,24 +23,24 @@ async def test_one_in_each_turn() -> None:
     assert seen == [1, 2, 3, 4, 5, 5, 5]
     assert done == sorted(done)
     turns.take(lambda: done.append(5))
-    assert len(done) == 6  # nobody is before it any more
+    assert len(done) == 6  # nothing is before it any more
     await deferLater(reactor, 0)
 
 
 def test_long_turns_take_more() -> None:
-    """Where others keep the reactor busy, the share of a turn stays the same."""
+    """A longer turn of the reactor is followed by more calls in the next."""
     clock = Clock()
     turns = Turns(clock)
     done: list[int] = []
     for number in range(40):
         turns.take(lambda number=number: done.append(number))  # type: ignore[misc]
-    clock.rightNow += 20.5 * PIECE_SECONDS
+    clock.rightNow += 20.5 * SECONDS_PER_CHUNK
     clock.calls[0].func()
     assert done == list(range(21))
 
 
 async def test_work_that_fails_harms_no_other(unhandled_failures: list[LogEvent]) -> None:
-    """Its error is logged by the reactor, and the next has its turn."""
+    """An exception of one call is logged, and the next call is still made."""
     turns = Turns(reactor)
     done: list[str] = []
 

@@ -1,33 +1,34 @@
-"""What a container's listing says about objects: a hint that spares requests.
+"""What the listing of a container says about objects: a hint that saves requests.
 
-A listing of Swift's may be minutes late, so it proves nothing. But it names
-ten thousand objects at the price of some dozens of HEADs, in the order of
-their names, which is also the order of our work: so both are read side by
-side, one listing for each of the media store's folders.
+A listing of Swift may be minutes late, so it proves nothing. But one page names ten
+thousand objects and costs as much as some dozens of HEADs. Listings are sorted by name,
+and so is the work. So both are read side by side, with one listing for each of the media
+store's folders.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from enum import Enum
 
-from swift_provider.client import ListedObject, SwiftClient
+from swift_provider.client import ListedObject, Store
 from swift_provider.errors import AccessDeniedError, RequestRefusedError
 from swift_provider.offload.media_names import ROOTS
 
-#: A page of a listing costs about as much as asking for this many objects one by
-#: one, forty at a time. Where the work is sparser than that, it is not read on.
+#: A page of a listing costs about as much as this many HEADs, forty at a time. A listing
+#: is read further only if that many paths were looked up for each page.
 NAMES_PER_PAGE = 100
+#: Pages that may be read before any path is looked up.
 PAGES_IN_ADVANCE = 2
 
 
 class Unlisted(Enum):
     """Why there is no row for an object."""
 
-    #: The listing was read at its place, and it is not there.
+    #: The listing was read at the object's place, and has no row for it.
     ABSENT = "absent"
-    #: The listing was not read that far.
+    #: The listing was not read at the object's place.
     UNKNOWN = "unknown"
 
 
@@ -35,27 +36,20 @@ Hint = ListedObject | Unlisted
 
 
 class Listing:
-    """The listing of one container below one prefix.
+    """The listings of the media store's folders in one store."""
 
-    :param prefix: the module's ``prefix``, empty or with a slash at its end.
-    """
-
-    def __init__(self, client: SwiftClient, container: str, prefix: str) -> None:
-        self._roots = {
-            root: _Stream(client.list_objects(container, prefix=f"{prefix}{root}/"))
-            for root in ROOTS
-        }
-        self._prefix = prefix
+    def __init__(self, store: Store) -> None:
+        self._roots = {root: _Stream(store.list(f"{root}/")) for root in ROOTS}
         self._refused = False
 
     async def look(self, paths: list[str]) -> dict[str, Hint]:
-        """What the listing says about some objects, by their paths without prefix.
+        """What the listings say about some objects.
 
-        The paths below each root must come in order, from call to call as well;
-        one that comes too late is :attr:`Unlisted.UNKNOWN`.
+        The paths below each root must be sorted, also from one call to the next. For a
+        path that comes too late, the answer is :attr:`Unlisted.UNKNOWN`. If Swift refuses
+        the listing, that is the answer for all paths.
 
-        :raises SwiftError: if the listing breaks off. Not if it is refused:
-            nothing is known then.
+        :raises SwiftError: if a listing fails for good.
         """
         hints: dict[str, Hint] = {}
         for path in paths:
@@ -63,9 +57,9 @@ class Listing:
             if not self._refused:
                 stream = self._roots[path.partition("/")[0]]
                 try:
-                    hints[path] = await stream.find(self._prefix + path)
+                    hints[path] = await stream.find(path)
                 except (AccessDeniedError, RequestRefusedError):
-                    # A user with an ACL for objects only; that is enough for uploads.
+                    # An ACL may allow a user the objects only, which is enough for uploads.
                     self._refused = True
         return hints
 
@@ -76,12 +70,16 @@ class Listing:
 
 
 class _Stream:
-    """One listing, read forward only."""
+    """One listing, read forward only.
 
-    def __init__(self, pages: AsyncIterator[list[ListedObject]]) -> None:
+    Each look-up adds one to the budget, and each page costs :data:`NAMES_PER_PAGE`.
+    """
+
+    def __init__(self, pages: AsyncGenerator[list[ListedObject], None]) -> None:
         self._pages = pages
         self._page: list[ListedObject] = []
         self._names: list[str] = []
+        #: The last name of the page before this one.
         self._passed = ""
         self._budget = PAGES_IN_ADVANCE * NAMES_PER_PAGE
         self._ended = False
@@ -111,6 +109,4 @@ class _Stream:
         self._names = [listed.name for listed in self._page]
 
     async def close(self) -> None:
-        close = getattr(self._pages, "aclose", None)
-        if close is not None:
-            await close()
+        await self._pages.aclose()

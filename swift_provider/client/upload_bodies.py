@@ -1,20 +1,20 @@
 """Bodies of PUT requests: how the bytes of a file get onto a connection.
 
-Each attempt makes a new body, which reads from the file's own beginning (or
-that of a segment), counts and hashes what it hands over. A small part is read
-and hashed at once; a large one is read and hashed in a thread, one chunk ahead
-of the connection, and handed over as fast as the connection takes it.
+Each attempt makes a new body. It reads its part of the file from the beginning, and
+counts and hashes what it hands over. A small part is read and hashed at once. A large
+one is read and hashed in a thread, one chunk ahead of the connection, and handed over as
+fast as the connection takes it.
 
-``twisted.web.client.FileBodyProducer`` is not used: it reads on the reactor's
-thread, cannot hash, and with TLS may be resumed after its end (Twisted #8473).
+``twisted.web.client.FileBodyProducer`` is not used: it reads on the reactor's thread,
+cannot hash, and with TLS may be resumed after its end (Twisted #8473).
 """
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer
@@ -23,6 +23,7 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from swift_provider.client.file_source import FileSource
+from swift_provider.client.threads import Threads
 
 #: Parts up to this size are read and hashed at once, on the caller's thread.
 AT_ONCE_BYTES = 256 * 1024
@@ -30,25 +31,33 @@ AT_ONCE_BYTES = 256 * 1024
 #: What a larger part is read in.
 CHUNK_BYTES = 512 * 1024
 
-RunInThread = Callable[..., "Deferred[Any]"]
 
-
-class Body:
-    """What all bodies have in common; Twisted's ``IBodyProducer`` besides.
+class Body(ABC):
+    """What all bodies have in common, besides Twisted's ``IBodyProducer``.
 
     :ivar length: bytes that will be sent.
-    :ivar md5: hex digest of what was sent; complete once :attr:`finished`.
-    :ivar declared_md5: the digest, where it is known before the first byte is sent and
+    :ivar declared_md5: the MD5, where it is known before the first byte is sent and
         Swift is to check it (it answers 422); ``None`` otherwise.
-    :ivar finished: everything was handed to the connection.
-    :ivar on_progress: called with the number of bytes of each piece handed over.
+    :ivar on_progress: called with the number of bytes of each chunk handed over.
     """
 
     length: int
-    md5: str
     declared_md5: str | None = None
-    finished: bool
     on_progress: Callable[[int], None]
+
+    @property
+    @abstractmethod
+    def finished(self) -> bool:
+        """Every byte was handed to the connection."""
+
+    @property
+    @abstractmethod
+    def md5(self) -> str:
+        """Hex digest of what was sent; complete once :attr:`finished`."""
+
+    @abstractmethod
+    def stopProducing(self) -> None:
+        """Hand nothing over any more."""
 
 
 @implementer(IBodyProducer)
@@ -60,30 +69,38 @@ class BytesBody(Body):
 
     def __init__(self, content: bytes, *, declare: bool = True) -> None:
         self._content = content
+        self._md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        self._finished = False
         self.length = len(content)
-        self.md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        self.declared_md5 = self.md5 if declare else None
-        self.finished = False
+        self.declared_md5 = self._md5 if declare else None
         self.on_progress = _ignore
 
+    @property
+    def finished(self) -> bool:
+        return self._finished
+
+    @property
+    def md5(self) -> str:
+        return self._md5
+
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Hand everything over, and keep nothing: what is left of an exchange lives
-        on until its cycles are collected.
+        """Hand everything over and drop it: a finished exchange stays in memory until the
+        garbage collector breaks its cycles.
         """
         content, self._content = self._content, b""
         consumer.write(content)
-        self.finished = True
+        self._finished = True
         self.on_progress(self.length)
         return succeed(None)
 
     def pauseProducing(self) -> None:
-        """Nothing is left to pause."""
+        """Everything was handed over at once: there is nothing to pause."""
 
     def resumeProducing(self) -> None:
-        """Nothing is left to resume."""
+        """Everything was handed over at once: there is nothing to resume."""
 
     def stopProducing(self) -> None:
-        """Nothing is left to stop."""
+        """Everything was handed over at once: there is nothing to stop."""
 
 
 class _State(Enum):
@@ -91,30 +108,27 @@ class _State(Enum):
     FLOWING = "the connection takes bytes"
     PAUSED = "the connection's buffer is full"
     DONE = "every byte was handed over"
-    STOPPED = "given up; nothing is handed over any more"
+    STOPPED = "nothing is handed over any more"
 
 
 @implementer(IBodyProducer)
 class FileBody(Body):
     """A part of a file, read in a thread.
 
-    READY → FLOWING ⇄ PAUSED → DONE | STOPPED. At most one read is under way, and
-    at most one chunk that was read waits for the connection. A read that is still
-    under way when the body is stopped comes to nothing, even if the file is
-    closed by then.
+    READY → FLOWING ⇄ PAUSED → DONE | STOPPED. At most one read is in flight, and at
+    most one chunk waits for the connection. The result of a read that is in flight when
+    the body is stopped is dropped; the file may be closed meanwhile.
 
-    :param run_in_thread: runs a function in a thread, returns a Deferred.
+    :param reading: the threads that read and hash the file.
     """
 
-    def __init__(
-        self, source: FileSource, offset: int, length: int, run_in_thread: RunInThread
-    ) -> None:
+    def __init__(self, source: FileSource, offset: int, length: int, reading: Threads) -> None:
         self.length = length
         self.on_progress = _ignore
         self._source = source
         self._position = offset
         self._end = offset + length
-        self._run_in_thread = run_in_thread
+        self._threads = reading
         self._hash = hashlib.md5(usedforsecurity=False)
         self._state = _State.READY
         self._reading: Deferred[bytes] | None = None
@@ -122,13 +136,11 @@ class FileBody(Body):
         self._done: Deferred[None] | None = None
 
     @property
-    def finished(self) -> bool:  # type: ignore[override]
-        """Every byte was handed over."""
+    def finished(self) -> bool:
         return self._state is _State.DONE
 
     @property
-    def md5(self) -> str:  # type: ignore[override]
-        """Hex digest of what was read so far."""
+    def md5(self) -> str:
         return self._hash.hexdigest()
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
@@ -152,8 +164,8 @@ class FileBody(Body):
             self._go_on()
 
     def stopProducing(self) -> None:
-        """The connection is gone, or the attempt was given up: as ``IBodyProducer``
-        has it, the Deferred of :meth:`startProducing` does not fire any more.
+        """Stop. As ``IBodyProducer`` wants it, the Deferred of :meth:`startProducing` does
+        not fire any more.
         """
         self._done = None
         self._stop(None)
@@ -165,7 +177,7 @@ class FileBody(Body):
             last = self._position == self._end and self._reading is None
             self._consumer.write(chunk)
             if last:
-                self._state = _State.DONE  # before anybody is told of the progress
+                self._state = _State.DONE  # before the progress is reported
             self.on_progress(len(chunk))
             if last:
                 self._fire(None)
@@ -176,16 +188,16 @@ class FileBody(Body):
     def _read_ahead(self) -> None:
         if self._reading is None and self._chunk is None and self._position < self._end:
             length = min(CHUNK_BYTES, self._end - self._position)
-            self._reading = self._run_in_thread(self._read, self._position, length)
+            self._reading = self._threads.run(self._read, self._position, length)
             self._position += length
             self._reading.addCallbacks(self._was_read, self._not_read)
 
     def _read(self, offset: int, length: int) -> bytes:
-        """In a thread."""
+        """Runs in a thread."""
         data = self._source.read_at(offset, length)
         self._hash.update(data)
         if offset + length == self._end:
-            # Before the last bytes go out: without them Swift stores nothing.
+            # Before the last bytes are sent: without them Swift stores nothing.
             self._source.check_unchanged()
         return data
 
@@ -216,10 +228,10 @@ class FileBody(Body):
 
 
 def _ignore(_count: int) -> None:
-    """Where nobody asked for progress."""
+    pass
 
 
-def make_body(source: FileSource, offset: int, length: int, run_in_thread: RunInThread) -> Body:
+def make_body(source: FileSource, offset: int, length: int, reading: Threads) -> Body:
     """The right body for a part of a file, for one attempt.
 
     :raises FileChangedError: if the file was written to since it was opened.
@@ -229,4 +241,4 @@ def make_body(source: FileSource, offset: int, length: int, run_in_thread: RunIn
         content = source.read_at(offset, length)
         source.check_unchanged()
         return BytesBody(content)
-    return FileBody(source, offset, length, run_in_thread)
+    return FileBody(source, offset, length, reading)

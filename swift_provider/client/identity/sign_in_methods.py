@@ -1,26 +1,26 @@
-"""keystoneauth1's sign-in methods: which there are, and what each wants to be told.
+"""Makes a keystoneauth1 plugin, a sign-in method, from a cloud's options.
 
-Turns ``auth_type`` and the options of a cloud into a keystoneauth1 plugin, or
-into an error that names the option. The plugins are described in
+Checks the options first, so that an error names the one to change. Touches no
+network. The plugins and their options:
 https://docs.openstack.org/keystoneauth/latest/authentication-plugins.html
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from keystoneauth1 import exceptions, loading
 
+from swift_provider.config import nearest
 from swift_provider.errors import ConfigError
 
-#: A server has nobody who could look at a web page.
+# These methods need a person at a web browser.
 _NEED_BROWSER = {"v3websso", "v3oidcauthcode", "v3oidcdeviceauthz"}
 
 _USER_AND_PASSWORD = (("username", "user_id"), ("password",))
 
-# What the plugins leave to Keystone to complain about; any name of each group will do.
+# Required options that the plugins do not check themselves. One name of each group is enough.
 _REQUIRED: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "password": _USER_AND_PASSWORD,
     "v2password": _USER_AND_PASSWORD,
@@ -38,18 +38,18 @@ _REQUIRED: Mapping[str, tuple[tuple[str, ...], ...]] = {
 
 
 def method_name(auth_type: object) -> str:
-    """keystoneauth1's name for what people write as ``auth_type``."""
+    """The name of the plugin for an ``auth_type``, which may be empty or an alias."""
     if auth_type in (None, "", "None", "noauth"):
         return "none"
-    # Not a plugin's name, but widely used for this one.
+    # openstacksdk knows this alias.
     return "admin_token" if auth_type == "token_endpoint" else str(auth_type)
 
 
 def choose_options(auth_type: str, cloud: dict[str, Any]) -> dict[str, Any]:
-    """The plugin's options: ``auth``, with what stands beside it under an option's name.
+    """The plugin's options: those in ``auth``, and those beside ``auth`` in the cloud.
 
-    :param cloud: normalized; options that are used are taken out of it, so
-        that no secret is left for anything else to show.
+    :param cloud: normalized. Options of the plugin are removed from it, so that no
+        secret remains there.
     :raises ConfigError: if there is no such plugin.
     """
     auth = dict(cloud["auth"])
@@ -65,10 +65,11 @@ def choose_options(auth_type: str, cloud: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_plugin(auth_type: str, options: Mapping[str, Any], where: str) -> Any:
-    """Make the plugin. Touches no network.
+    """Make the plugin.
 
-    :param where: whose options these are, for error messages.
-    :raises ConfigError: if an option is missing or unknown.
+    :param where: the source of the options, put before each error message.
+    :raises ConfigError: if there is no such plugin, or if an option is missing,
+        wrong or unknown.
     """
     loader = _loader(auth_type)
     _check_url(options, where)
@@ -91,9 +92,9 @@ def load_plugin(auth_type: str, options: Mapping[str, Any], where: str) -> Any:
 
 
 def missing_domains(auth_type: str, options: Mapping[str, Any]) -> list[str]:
-    """The domain options that names in ``options`` need, and that are not there.
+    """The domain options that are missing beside the user's or the project's name.
 
-    User and project names are unique within a domain only; ids need no domain.
+    A name is unique only within its domain. An id needs no domain.
     """
     known = {option.dest for option in _options(auth_type, options)}
     missing = []
@@ -106,9 +107,10 @@ def missing_domains(auth_type: str, options: Mapping[str, Any]) -> list[str]:
 
 
 def secrets(auth_type: str, options: Mapping[str, Any]) -> list[str]:
-    """The values that no message may contain, long ones first.
+    """The option values that no message may contain, the longest first.
 
-    Without the shortest, which would turn any message into stars.
+    Leaves out values of up to three characters: replacing them would make any
+    message unreadable.
     """
     marked = {option.dest for option in _options(auth_type, options) if option.secret}
     values = {str(options[name]) for name in marked if options.get(name)}
@@ -116,7 +118,7 @@ def secrets(auth_type: str, options: Mapping[str, Any]) -> list[str]:
 
 
 def _check_url(options: Mapping[str, Any], where: str) -> None:
-    # keystoneauth1 logs the URL as it is.
+    # keystoneauth1 writes the URL to the log unchanged.
     host = str(options.get("auth_url") or "").partition("://")[2].partition("/")[0]
     if "@" in host:
         raise ConfigError(f"{where}: auth.auth_url must not contain a user or a password")
@@ -130,22 +132,23 @@ def _check_required(auth_type: str, options: Mapping[str, Any], where: str) -> N
 
 
 def _check_domains(auth_type: str, options: Mapping[str, Any], where: str) -> None:
-    # The plain names try Keystone's v2 API as well, which has no domains.
+    # Plugins without a version in their name also work with Keystone's v2 API, which
+    # has no domains.
     missing = missing_domains(auth_type, options) if auth_type.startswith("v3") else []
     if missing:
         raise ConfigError(
             f"{where}: {' and '.join(missing)} is missing (often 'Default'): "
-            "names are unique within a domain only"
+            "a user or project name is unique only within its domain"
         )
 
 
 def _unknown_option(auth_type: str, options: Mapping[str, Any], where: str) -> str:
     known = [option.dest for option in _options(auth_type, options)]
     unknown = [name for name in options if name not in known]
-    near = difflib.get_close_matches(unknown[0], known, n=1) if unknown else []
-    hint = f"; did you mean auth.{near[0]}?" if near else f"; it has {', '.join(known)}"
+    near = nearest(unknown[0], known) if unknown else None
+    hint = f"did you mean auth.{near}?" if near else f"its options are {', '.join(known)}"
     names = ", ".join(f"auth.{name}" for name in unknown)
-    return f"{where}: {names} is not an option of auth_type '{auth_type}'{hint}"
+    return f"{where}: {names} is not an option of auth_type '{auth_type}'; {hint}"
 
 
 def _options(auth_type: str, cloud: Mapping[str, Any]) -> list[Any]:
@@ -163,8 +166,8 @@ def _first(values: Mapping[str, Any], names: list[str]) -> Any:
 def _loader(auth_type: str) -> Any:
     if auth_type in _NEED_BROWSER:
         raise ConfigError(
-            f"auth_type '{auth_type}' needs a person at a browser; "
-            "make an application credential and use v3applicationcredential"
+            f"auth_type '{auth_type}' needs a web browser: "
+            "create an application credential and set auth_type to v3applicationcredential"
         )
     try:
         loader: Any = loading.get_plugin_loader(auth_type)
@@ -172,8 +175,8 @@ def _loader(auth_type: str) -> Any:
         raise ConfigError(_unknown_method(auth_type)) from None
     if not loader.available:
         raise ConfigError(
-            f"auth_type '{auth_type}' needs Python packages that are not installed: "
-            "see 'extras' of keystoneauth1"
+            f"auth_type '{auth_type}' needs Python packages that are not installed: install "
+            "keystoneauth1 with the extra for this method, such as keystoneauth1[kerberos]"
         )
     return loader
 
@@ -185,6 +188,6 @@ def _unknown_method(auth_type: str) -> str:
             "pip install 'synapse-swift-storage-provider[v1password]'"
         )
     known = sorted(set(loading.get_available_plugin_names()) - _NEED_BROWSER)
-    near = difflib.get_close_matches(auth_type, known, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
+    near = nearest(auth_type, known)
+    hint = f"did you mean '{near}'?" if near else f"choose one of {', '.join(known)}"
     return f"there is no auth_type '{auth_type}'; {hint}"

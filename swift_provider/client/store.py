@@ -1,0 +1,205 @@
+"""One place in Swift: the objects of a container whose names begin with a prefix.
+
+Everything that can be done with the objects is a method of :class:`Store`, and nothing
+above it knows a container or a prefix. All methods run on the reactor's thread. Bodies
+stream, so memory does not grow with their size. An error that a method raises is final:
+the client has retried by then what was worth a retry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Any
+
+from swift_provider.client import uploads
+from swift_provider.client.answers import ListedObject, ObjectInfo
+from swift_provider.client.checksum import file_matches
+from swift_provider.client.client import SwiftClient
+from swift_provider.client.downloads import Download, begin_download
+from swift_provider.client.file_source import FileSource
+from swift_provider.client.listings import list_objects
+from swift_provider.client.observer import Observer
+from swift_provider.client.request import Request
+from swift_provider.client.requester import drained
+from swift_provider.client.retry import Patience
+from swift_provider.config import Settings
+from swift_provider.errors import ObjectNotFoundError
+
+
+class Store:
+    """The place in Swift where media are.
+
+    :param client: of the account that has the container.
+    :param container: the container's name.
+    :param prefix: put before every object's name; empty, or with a slash at its end.
+    """
+
+    def __init__(self, client: SwiftClient, container: str, prefix: str = "") -> None:
+        self._client = client
+        self._requester = client.requester
+        self._container = container
+        self._prefix = prefix
+
+    @classmethod
+    def from_settings(
+        cls,
+        reactor: Any,
+        settings: Settings,
+        *,
+        patience: Patience = Patience.MODULE,
+        shares_reactor: bool = True,
+        observer: Observer | None = None,
+    ) -> Store:
+        """The place that a configuration names; see :meth:`SwiftClient.from_settings`.
+
+        :raises ConfigError: if the cloud, its credentials or a certificate file cannot be found.
+        """
+        client = SwiftClient.from_settings(
+            reactor,
+            settings,
+            patience=patience,
+            shares_reactor=shares_reactor,
+            observer=observer,
+        )
+        return cls(client, settings.container, settings.prefix)
+
+    @property
+    def width(self) -> int:
+        """How many files to handle at once: as many as there are slots."""
+        return self._client.slots.size
+
+    def object_name(self, path: str) -> str:
+        """The object's full name for a path, such as a media path."""
+        return self._prefix + path
+
+    async def put(self, path: str, source: FileSource, *, if_absent: bool = False) -> ObjectInfo:
+        """Upload a file; a large one as segments and a manifest.
+
+        On return Swift has shown, by the MD5 in its answer, that it holds the bytes
+        that were read. May be called again: the object is replaced by the same bytes.
+
+        :param source: stays open; the caller closes it.
+        :param if_absent: do not overwrite. Ceph RGW overwrites all the same.
+        :raises ObjectExistsError: if ``if_absent`` and there is such an object.
+        :raises FileChangedError: if the file changed meanwhile; nothing was stored then.
+        :raises OSError: if the file cannot be read.
+        :raises SwiftProviderError: if it failed for good.
+        """
+        client = self._client
+        name = self._prefix + path
+        segment_size = await client.cluster.segment_size(source.size, client.settings.segment_size)
+        if segment_size is not None:
+            return await client.large_objects.upload(
+                self._container, name, source, segment_size, if_absent=if_absent
+            )
+        part = uploads.FilePart(source, 0, source.size)
+        return await uploads.upload(
+            self._requester, client.reading, self._container, name, part, if_absent=if_absent
+        )
+
+    async def get(self, path: str) -> Download:
+        """Begin a download.
+
+        :returns: once the headers are in (for a small object, once all of it is), with a
+            download that must be delivered or abandoned.
+        :raises ObjectNotFoundError: if Swift says 404 for the object, and for nothing else.
+        :raises SwiftProviderError: if it failed for good.
+        """
+        client = self._client
+        return await begin_download(
+            self._requester,
+            client.turns,
+            client.large_objects,
+            self._container,
+            self._prefix + path,
+        )
+
+    async def head(self, path: str) -> ObjectInfo:
+        """Ask for an object's facts.
+
+        :raises ObjectNotFoundError: if there is no such object.
+        :raises SwiftProviderError: if it failed for good.
+        """
+        return await self._requester.head(self._container, self._prefix + path)
+
+    async def delete(self, path: str) -> bool:
+        """Delete an object, with its segments if it has any. May be called again.
+
+        :returns: whether it was there.
+        :raises SwiftProviderError: if it failed for good.
+        """
+        name = self._prefix + path
+        try:
+            info = await self._requester.head(self._container, name)
+        except ObjectNotFoundError:
+            return False
+        # It was there: a 404 from now on may be the answer to a repeated request.
+        with suppress(ObjectNotFoundError):
+            if info.static_large:
+                await self._client.large_objects.delete(self._container, name)
+            else:
+                request = Request("DELETE", self._container, name)
+                await self._requester.perform(request, drained)
+        return True
+
+    async def list(self, folder: str = "") -> AsyncGenerator[list[ListedObject], None]:
+        """The objects whose paths begin with ``folder``, page by page, sorted by name.
+
+        A listing may be late and may be wrong: it is a hint, never a proof. The names
+        are paths, without the store's prefix.
+
+        :raises SwiftProviderError: if a page could not be had for good.
+        """
+        prefix = self._prefix + folder
+        skip = len(self._prefix)
+        async for page in list_objects(self._requester, self._container, prefix):
+            yield [row.without_prefix(skip) for row in page] if skip else page
+
+    async def same_content(self, info: ObjectInfo, source: FileSource) -> bool:
+        """Whether an object has exactly the content of a local file.
+
+        :param info: the object's facts, from :meth:`head` just before.
+        :returns: ``False`` also where Swift offers nothing that could prove it (a
+            dynamic large object).
+        :raises FileChangedError: if the file changes meanwhile.
+        :raises OSError: if it cannot be read.
+        """
+        if info.size != source.size:
+            return False
+        checksum = await self._client.large_objects.checksum(self._container, info)
+        if checksum is None:
+            return False
+        return await self._client.hashing.run(file_matches, source, checksum)
+
+    async def check(self) -> None:
+        """Ask whether the container can be used.
+
+        :raises ContainerNotFoundError: if there is no such container.
+        :raises AccessDeniedError: if this user may not look at it.
+        :raises SwiftProviderError: if it failed for good.
+        """
+        await self._requester.perform(Request("HEAD", self._container), drained)
+
+    async def create(self) -> None:
+        """Make the container, in the settings' storage policy; one that exists stays as it is.
+
+        :raises RequestRefusedError: if it belongs to somebody else, or has another policy.
+        :raises SwiftProviderError: if it failed for good.
+        """
+        await self._client.create_container(self._container)
+
+    async def storage_url(self) -> str:
+        """The account's URL: the setting's, or the catalogue's.
+
+        :raises AuthError: if signing in, which tells the latter, fails.
+        """
+        return await self._requester.storage_url()
+
+    def hurry(self) -> None:
+        """Retry nothing from now on: what is in flight succeeds, or fails at once."""
+        self._requester.hurry()
+
+    async def close(self) -> None:
+        """Close idle connections and end the threads; call when nothing is in flight."""
+        await self._client.close()

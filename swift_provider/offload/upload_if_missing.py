@@ -1,0 +1,93 @@
+"""Makes sure that Swift holds a file, with as few requests as that takes."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from swift_provider.client import FileSource, ObjectInfo, Store
+from swift_provider.errors import KeptError, ObjectExistsError, ObjectNotFoundError
+from swift_provider.offload.disk import Expected
+from swift_provider.offload.listing_hints import Hint, Unlisted
+
+#: A file larger than this gets a HEAD before its upload, although the listing lacks it. The
+#: HEAD costs little beside the upload, and saves it if the listing was late.
+HEAD_FIRST_BYTES = 1024 * 1024
+
+
+class Outcome(Enum):
+    """Why Swift holds the file now."""
+
+    PRESENT = "it was there before"
+    UPLOADED = "it was uploaded"
+    REPLACED = "it was uploaded and replaced a wrong object"
+
+
+class Placing:
+    """Decides for each file which requests are needed, and sends them.
+
+    :param proof: whether files will be deleted from the disk. Then only Swift's answer
+        about the object itself counts as proof. Otherwise a row of the listing with the
+        same length and MD5 is enough.
+    :param dry_run: ask Swift, but upload nothing.
+    """
+
+    def __init__(self, store: Store, *, proof: bool, dry_run: bool) -> None:
+        self._store = store
+        self._proof = proof
+        self._dry_run = dry_run
+
+    async def ensure(self, file: Expected, source: FileSource, hint: Hint) -> Outcome:
+        """Make sure that Swift holds exactly this file.
+
+        * The listing lacks the object: a PUT that does not overwrite.
+        * The listing has the object: a HEAD and a comparison, or only the comparison.
+        * The listing does not tell: a HEAD, then a PUT if there is no object.
+
+        :param source: opened, and checked against the database.
+        :raises KeptError: if Swift holds something else, which may be the better copy.
+        :raises FileChangedError: if the file changes meanwhile.
+        :raises OSError: if it cannot be read.
+        :raises SwiftProviderError: if Swift fails for good.
+        """
+        if hint is Unlisted.ABSENT and source.size <= HEAD_FIRST_BYTES:
+            try:
+                return await self._upload(file, source)
+            except ObjectExistsError:
+                pass  # The listing was late.
+        elif not isinstance(hint, Unlisted) and not self._proof:
+            name = self._store.object_name(file.path)
+            listed = ObjectInfo(name, hint.size, hint.etag, "", hint.last_modified)
+            if await self._store.same_content(listed, source):
+                return Outcome.PRESENT
+        try:
+            info = await self._store.head(file.path)
+        except ObjectNotFoundError:
+            return await self._upload(file, source)
+        if await self._store.same_content(info, source):
+            return Outcome.PRESENT
+        if not self._is_wrong(file, info):
+            raise KeptError("Swift has another file under this name")
+        await self._put(file, source, if_absent=False)
+        return Outcome.REPLACED
+
+    async def _upload(self, file: Expected, source: FileSource) -> Outcome:
+        await self._put(file, source, if_absent=True)
+        return Outcome.UPLOADED
+
+    async def _put(self, file: Expected, source: FileSource, *, if_absent: bool) -> None:
+        if not self._dry_run:
+            await self._store.put(file.path, source, if_absent=if_absent)
+
+    @staticmethod
+    def _is_wrong(file: Expected, info: ObjectInfo) -> bool:
+        """Whether the database shows that the object is wrong and the file is right.
+
+        :func:`.checked_file.open_checked` has compared the file with the database. So if the
+        SHA-256 is known, the file has the right content, and the object differs from it.
+        Without a SHA-256, only an object of a wrong length is surely wrong.
+        """
+        if not file.lengths:
+            return False
+        if file.sha256 is not None:
+            return True
+        return info.size is not None and info.size not in file.lengths

@@ -1,0 +1,96 @@
+"""What our agent changes about treq and Twisted."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from swift_provider.client import SwiftClient
+from swift_provider.client.downloads import WHOLE_BYTES
+from swift_provider.client.http.exchange import Exchange
+from swift_provider.client.request import Request
+from swift_provider.client.requester import drained
+from swift_provider.client.slots import Lane
+from swift_provider.client.upload_bodies import BytesBody
+from tests.client.conftest import Faulty
+from tests.client.trouble import begin, fetch, gets, soon, turn
+from tests.servers.faults import Cut, Delay, in_response
+from tests.servers.tls import Authority
+
+
+async def put_with(
+    client: SwiftClient,
+    container: str,
+    content: bytes,
+    headers: dict[bytes, bytes],
+    query: str = "",
+) -> None:
+    """A PUT of the test's own making."""
+    request = Request(
+        "PUT",
+        container,
+        "object",
+        query=query,
+        headers=headers,
+        lane=Lane.WRITE,
+        make_body=lambda: BytesBody(content, declare=False),
+    )
+    await client.requester.perform(request, drained)
+
+
+@pytest.mark.parametrize("size", [1000, 1_000_000])
+async def test_stored_bytes_are_not_decoded(
+    faulty: Faulty, container: str, client: SwiftClient, size: int
+) -> None:
+    """An object stored with Content-Encoding is delivered, checked and resumed as it is stored."""
+    content = gzip.compress(random.Random(4).randbytes(size))
+    assert (len(content) > WHOLE_BYTES) == (size > 1000)
+    await put_with(client, container, content, {b"Content-Encoding": b"gzip"})
+    faulty.proxy.add(Cut(in_response(len(content) // 2)))
+    assert await fetch(faulty.store(container)) == content
+    assert len(gets(faulty)) == 2
+    assert gets(faulty)[0].headers["accept-encoding"] == "identity"
+
+
+# Connections
+
+
+async def reused(client: SwiftClient, container: str) -> bool:
+    """Whether the next request goes through a connection that carried one before."""
+
+    async def handle(exchange: Exchange) -> bool:
+        await drained(exchange)
+        return exchange.reused
+
+    return await client.requester.perform(Request("HEAD", container), handle)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_reused_connection_is_told_from_a_new_one(
+    make_faulty: Callable[..., Awaitable[Faulty]],
+    authority: Authority,
+    container: str,
+    tls: bool,
+) -> None:
+    """``reused`` is false on a new connection and true on a kept one."""
+    faulty = await make_faulty(tls=authority.server_context() if tls else None)
+    client = faulty.client(**({"cacert": str(authority.ca)} if tls else {}))
+    assert [await reused(client, container) for _ in range(3)] == [False, True, True]
+    faulty.proxy.close_idle()
+    await faulty.proxy.wait_closed()
+    await turn()
+    assert [await reused(client, container) for _ in range(2)] == [False, True]
+    assert [seen.connection for seen in faulty.proxy.requests] == [1, 1, 1, 2, 2]
+
+
+async def test_connections_at_once_are_both_new(faulty: Faulty, container: str) -> None:
+    """A connection that is made while another is in use is a new one."""
+    client = faulty.client()
+    faulty.proxy.add(Delay(0.5), Delay(0.5))
+    first, second = (begin(reused(client, container)) for _ in range(2))
+    assert [await soon(first), await soon(second)] == [False, False]
+    assert await reused(client, container) is True
+    assert faulty.proxy.connections_ever == 2

@@ -1,0 +1,558 @@
+"""Retries, tokens, the meaning of a 404, and what an error shows."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+
+from swift_provider.client import FileSource, Observer, Patience, Store
+from swift_provider.errors import (
+    AccessDeniedError,
+    ConnectionFailedError,
+    ContainerNotFoundError,
+    InsufficientStorageError,
+    ObjectNotFoundError,
+    ObjectTooLargeError,
+    RequestRefusedError,
+    ServerBusyError,
+    SwiftError,
+    SwiftProviderError,
+    TimedOutError,
+)
+from tests.client.conftest import Faulty, PutObject, Sink
+from tests.client.trouble import (
+    HUGE,
+    LARGE,
+    LONG_PATIENCE,
+    NO_PATIENCE,
+    SHORT_PATIENCE,
+    MakeFile,
+    begin,
+    cancelled,
+    content_of,
+    fetch,
+    gets,
+    nothing_in_flight,
+    puts,
+    soon,
+    started,
+    stored,
+    until,
+)
+from tests.servers.faults import (
+    BEFORE_RESPONSE,
+    ON_REQUEST,
+    Answer,
+    Cut,
+    Reset,
+    Stall,
+    Then,
+    in_response,
+)
+from tests.servers.keystone import Credentials, Keystone
+from tests.servers.swift import Swift
+
+# Retries
+
+
+@pytest.mark.parametrize("status", [408, 429, 498, 499, 500, 502, 503, 504])
+async def test_a_busy_server_is_asked_again(
+    faulty: Faulty, container: str, make_file: MakeFile, status: int
+) -> None:
+    """These statuses are retried, for uploads and for other requests."""
+    store = faulty.store(container, patience=LONG_PATIENCE)
+    faulty.proxy.add(Answer(status, times=2, match=("PUT", "")))
+    faulty.proxy.add(Answer(status, times=2, match=("HEAD", "")))
+    await store.put("name", make_file(b"content"))
+    assert (await store.head("name")).size == 7
+    assert [seen.method for seen in faulty.proxy.requests] == ["PUT"] * 3 + ["HEAD"] * 3
+
+
+async def test_refused_connections_are_tried_again(faulty: Faulty, container: str) -> None:
+    """Refused connections are retried within the patience."""
+    store = faulty.store(container, patience=LONG_PATIENCE)
+    await faulty.proxy.refuse(0.3)
+    await store.check()
+    await faulty.proxy.refuse()
+    lost = faulty.store(container, patience=NO_PATIENCE)
+    with pytest.raises(ConnectionFailedError, match="refused"):
+        await lost.check()
+    faulty.proxy.accept_again()
+
+
+@pytest.mark.parametrize(("status", "same"), [(408, False), (499, False), (503, True)])
+async def test_a_connection_that_lost_its_place_is_not_used_again(
+    faulty: Faulty, container: str, status: int, same: bool
+) -> None:
+    """After 408 and 499 the retry uses a new connection."""
+    faulty.proxy.add(Answer(status, match=("HEAD", "")))
+    await faulty.store(container, patience=LONG_PATIENCE).check()
+    first, second = faulty.proxy.requests
+    assert (first.connection == second.connection) is same
+
+
+FINAL = [
+    (400, b"", RequestRefusedError, "refuses the request"),
+    (403, b"", AccessDeniedError, "needs a role"),
+    (407, b"", RequestRefusedError, "put them into the variable http_proxy"),
+    (405, b"", RequestRefusedError, "refuses the request"),
+    (411, b"", RequestRefusedError, "refuses the request"),
+    (301, b"", RequestRefusedError, "check the URL"),
+    (400, b"<Code>EntityTooLarge</Code>", ObjectTooLargeError, "segment_size"),
+    (413, b"", ObjectTooLargeError, "segment_size"),
+    (413, b"QuotaExceeded", InsufficientStorageError, "quota"),
+    (507, b"", InsufficientStorageError, "no space left"),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "kind", "advice"), FINAL)
+async def test_a_refusal_is_final(
+    faulty: Faulty,
+    container: str,
+    make_file: MakeFile,
+    status: int,
+    body: bytes,
+    kind: type[SwiftError],
+    advice: str,
+) -> None:
+    """These statuses are not retried, and the error says what to change."""
+    headers = {"X-Trans-Id": "tx-of-the-test"}
+    faulty.proxy.add(Answer(status, body, headers, times=None, match=("PUT", "")))
+    with pytest.raises(SwiftError, match=advice) as raised:
+        await faulty.store(container, patience=LONG_PATIENCE).put("a/b", make_file(b"x"))
+    error = raised.value
+    assert type(error) is kind
+    assert not error.temporary
+    assert len(puts(faulty)) == 1
+    assert (error.status, error.operation) == (status, "PUT")
+    assert (error.container, error.name) == (container, "a/b")
+    assert error.transaction_id == "tx-of-the-test"
+    for part in (f"HTTP {status}", "PUT", f"{container}/a/b", "tx-of-the-test"):
+        assert part in str(error)
+
+
+@pytest.mark.parametrize(("size", "tries"), [(LARGE, 2), (10, 1)])
+async def test_sending_a_large_body_takes_no_patience(
+    faulty: Faulty, container: str, make_file: MakeFile, size: int, tries: int
+) -> None:
+    """The time for sending a large body does not count against the patience."""
+    patience = Patience(
+        total_seconds=1.0, first_delay=0.01, longest_delay=0.01, operation_seconds=30.0
+    )
+    faulty.proxy.add(Answer(503, b"late", after=None, body_delay=1.5, match=("PUT", "")))
+    upload = faulty.store(container, patience=patience).put("name", make_file(content_of(size)))
+    if tries == 1:
+        with pytest.raises(ServerBusyError):
+            await upload
+    else:
+        await upload
+    assert len(puts(faulty)) == tries
+
+
+async def test_413_with_a_wait_is_a_rate_limit(
+    faulty: Faulty, container: str, make_file: MakeFile
+) -> None:
+    """A 413 with ``Retry-After`` is a rate limit and is retried."""
+    faulty.proxy.add(Answer(413, headers={"Retry-After": "0"}, match=("PUT", "")))
+    await faulty.store(container, patience=LONG_PATIENCE).put("name", make_file(b"x"))
+    assert [seen.status for seen in puts(faulty)] == [413, 201]
+
+
+async def test_a_wait_beyond_patience_ends_it(faulty: Faulty, container: str) -> None:
+    """If Swift asks for a longer wait than the patience allows, the request fails at once."""
+    faulty.proxy.add(Answer(429, headers={"Retry-After": "3600"}))
+    with pytest.raises(ServerBusyError, match="asks to wait 3600 seconds") as raised:
+        await faulty.store(container, patience=LONG_PATIENCE).check()
+    assert raised.value.retry_after == 3600
+    assert len(faulty.proxy.requests) == 1
+
+
+async def test_an_operation_is_limited_as_a_whole(
+    faulty: Faulty, container: str, make_file: MakeFile
+) -> None:
+    """An operation has a time limit as a whole, which is longer for a large body."""
+    patience = Patience(
+        total_seconds=0.0,
+        first_delay=0.01,
+        longest_delay=0.01,
+        operation_seconds=4.0,
+        slowest_bytes_per_second=16_000_000,
+    )
+    store = faulty.store(container, patience=patience)
+    await store.check()
+    faulty.proxy.add(Stall(BEFORE_RESPONSE, times=None))
+    with pytest.raises(TimedOutError, match="not done within 4 seconds"):
+        await store.check()
+    with pytest.raises(TimedOutError, match="not done within 5 seconds"):
+        await store.put("name", make_file(content_of(HUGE)))
+    await nothing_in_flight(faulty)
+
+
+# Stale connections
+
+
+async def test_a_stale_connection_costs_one_try_for_nothing(
+    faulty: Faulty, store: Store, container: str, make_file: MakeFile
+) -> None:
+    """A kept connection that turns out to be dead is replaced without delay."""
+    sending = faulty.store(container, patience=NO_PATIENCE)
+    faulty.proxy.add(stall := Stall(ON_REQUEST, times=3, match=("PUT", "/first")))
+    firsts = [begin(sending.put(f"first-{number}", make_file(b"x"))) for number in range(3)]
+    await until(lambda: stall.fired == 3)
+    stall.release()
+    for first in firsts:
+        await soon(first)
+    assert faulty.proxy.connections_open == 3
+    faulty.proxy.add(Reset(ON_REQUEST, reused=True, times=None))
+    await sending.put("second", make_file(b"content"))
+    assert len(puts(faulty)) == 5
+    assert await stored(store, "second") == b"content"
+
+
+async def test_a_new_connection_that_is_lost_is_an_error(
+    faulty: Faulty, container: str, make_file: MakeFile
+) -> None:
+    """The loss of a new connection counts as a failure."""
+    faulty.proxy.add(Reset(ON_REQUEST))
+    with pytest.raises(ConnectionFailedError):
+        await faulty.store(container, patience=NO_PATIENCE).put("n", make_file(b"x"))
+    assert len(puts(faulty)) == 1
+
+
+async def test_a_free_try_is_free_once(faulty: Faulty, container: str, make_file: MakeFile) -> None:
+    """The immediate retry after a stale connection happens once for an operation."""
+    sending = faulty.store(container, patience=NO_PATIENCE)
+    await sending.put("first", make_file(b"x"))
+    faulty.proxy.add(Reset(ON_REQUEST, times=None))
+    with pytest.raises(ConnectionFailedError):
+        await sending.put("second", make_file(b"x"))
+    assert len(puts(faulty)) == 3
+
+
+# 404
+
+
+async def test_a_missing_object_is_final(faulty: Faulty, container: str) -> None:
+    """A 404 is not retried, and its error has Swift's transaction id."""
+    store = faulty.store(container, patience=LONG_PATIENCE)
+    await store.check()
+    with pytest.raises(ObjectNotFoundError, match="there is no such object") as raised:
+        await store.head("nothing")
+    assert (raised.value.transaction_id or "").startswith("tx")
+    assert len(faulty.proxy.requests) == 2
+
+
+@pytest.mark.parametrize("then", [Then.READ_ON, Then.CLOSE])
+@pytest.mark.parametrize("delay", [None, 0.05])
+async def test_bodies_of_404_are_read_or_dropped(
+    faulty: Faulty, container: str, then: Then, delay: float | None
+) -> None:
+    """A 404 is final however its body comes, and its connection is not left open."""
+    client = faulty.client()
+    store = Store(client, container)
+    await store.check()
+    faulty.proxy.add(
+        *(Answer(404, b"<html>" * n, then=then, body_delay=delay) for n in (0, 1, 10_000))
+    )
+    for _ in range(3):
+        with pytest.raises(ObjectNotFoundError):
+            await store.get("object")
+    assert len(gets(faulty)) == 3
+    assert client.slots.in_flight == 0
+    await until(lambda: faulty.proxy.connections_open <= 1)
+
+
+async def test_a_container_that_is_gone_is_named(
+    store: Store,
+    container: str,
+    make_file: MakeFile,
+    swift: Swift,
+    keystone: Keystone,
+    account: Credentials,
+) -> None:
+    """A container that was deleted meanwhile is named as missing."""
+    await store.put("name", make_file(b"x"))
+    await store.delete("name")
+    url = f"{swift.account_url(account.project_id)}/{container}"
+    gone = requests.delete(url, headers={"X-Auth-Token": keystone.token(account)}, timeout=30)
+    assert gone.status_code == 204
+    with pytest.raises(ContainerNotFoundError, match=container):
+        await store.put("name", make_file(b"x"))
+
+
+async def test_an_odd_404_is_worth_another_try(
+    faulty: Faulty, store: Store, container: str, make_file: MakeFile
+) -> None:
+    """A 404 to an upload is retried if the container exists."""
+    faulty.proxy.add(Answer(404, b"NoSuchKey", match=("PUT", "")))
+    await faulty.store(container).put("name", make_file(b"content"))
+    assert await stored(store, "name") == b"content"
+    faulty.proxy.add(Answer(404, b"NoSuchKey", match=("PUT", ""), times=None))
+    with pytest.raises(ServerBusyError, match="404"):
+        await faulty.store(container, patience=SHORT_PATIENCE).put("name", make_file(b"content"))
+
+
+# 401
+
+
+class SignIns(Observer):
+    """Counts sign-ins."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def signed_in(self, error: Exception | None) -> None:
+        self.count += 1
+
+
+@pytest.mark.parametrize("after", [0, None])
+async def test_many_401_are_one_sign_in(
+    faulty: Faulty, container: str, make_file: MakeFile, after: int | None
+) -> None:
+    """Many requests whose token has ended share one sign-in."""
+    sign_ins = SignIns()
+    store = faulty.store(container, observer=sign_ins, patience=NO_PATIENCE, threadpool_size=80)
+    await store.check()
+    first = faulty.proxy.requests[0].headers["x-auth-token"]
+    assert sign_ins.count == 1
+    faulty.proxy.add_optional(stall := Stall(ON_REQUEST, times=20, match=("HEAD", "")))
+    faulty.proxy.add(Answer(401, times=20, after=after, match=("PUT", "")))
+    uploads = [begin(store.put(f"name-{number}", make_file(b"content"))) for number in range(20)]
+    for upload in uploads:
+        await soon(upload)
+    assert stall.fired == 0
+    assert sign_ins.count == 2
+    tokens = [seen.headers["x-auth-token"] for seen in puts(faulty)]
+    assert len(tokens) == 40
+    assert tokens.count(first) == 20
+    assert len(set(tokens)) == 2
+
+
+async def test_a_second_401_is_final(faulty: Faulty, container: str, make_file: MakeFile) -> None:
+    """A 401 to a new token is final."""
+    sign_ins = SignIns()
+    store = faulty.store(container, observer=sign_ins, patience=LONG_PATIENCE)
+    faulty.proxy.add(Answer(401, times=None, match=("PUT", "")))
+    with pytest.raises(AccessDeniedError, match="just issued") as raised:
+        await store.put("name", make_file(b"x"))
+    assert raised.value.status == 401
+    assert len(puts(faulty)) == 2
+    assert sign_ins.count == 2
+
+
+async def test_a_401_for_an_old_token_drops_no_new_one(
+    faulty: Faulty, container: str, tmp_path: Path
+) -> None:
+    """A late 401 for a token that was replaced already causes no sign-in."""
+    sign_ins = SignIns()
+    store = faulty.store(container, observer=sign_ins, patience=LONG_PATIENCE)
+    await store.check()
+    gate = threading.Event()
+
+    class Gated(FileSource):
+        """A file that cannot be read before the gate is open."""
+
+        def read_at(self, offset: int, length: int) -> bytes:
+            assert gate.wait(20)
+            return super().read_at(offset, length)
+
+    (tmp_path / "large").write_bytes(content_of(LARGE))
+    late = Answer(401, after=None, match=("PUT", ""))
+    faulty.proxy.add(late, Answer(401, match=("HEAD", "")))
+    with Gated.open(tmp_path / "large") as source:
+        upload = begin(store.put("name", source))
+        await until(lambda: late.taken)
+        await store.check()
+        assert (late.fired, sign_ins.count) == (0, 2)
+        gate.set()
+        await soon(upload)
+    assert (late.fired, sign_ins.count) == (1, 2)
+    assert [seen.status for seen in puts(faulty)] == [401, 201]
+
+
+# Cancelling
+
+
+async def test_cancelled_in_the_queue(faulty: Faulty, container: str, make_file: MakeFile) -> None:
+    """A cancelled upload leaves the queue, and the next one gets the slot."""
+    client = faulty.client(threadpool_size=1)
+    store = Store(client, container)
+    faulty.proxy.add(stall := Stall(ON_REQUEST, match=("PUT", "")))
+    holder = begin(store.put("holder", make_file(b"x")))
+    await soon(stall.happened())
+    gone = begin(store.put("gone", make_file(b"x")))
+    next_one = begin(store.put("next", make_file(b"x")))
+    assert client.slots.waiting == 2
+    await cancelled(gone)
+    assert client.slots.waiting == 1
+    stall.release()
+    await soon(holder)
+    await soon(next_one)
+    assert [seen.path.rpartition("/")[2] for seen in puts(faulty)] == ["holder", "next"]
+
+
+async def test_cancelled_while_signing_in(
+    faulty: Faulty, container: str, make_file: MakeFile
+) -> None:
+    """Cancelling ends the wait for the token, and the next request gets that token."""
+    sign_ins = SignIns()
+    client = faulty.client(observer=sign_ins)
+    store = Store(client, container)
+    upload = begin(store.put("name", make_file(b"x")))
+    await until(lambda: client.slots.in_flight)
+    assert (sign_ins.count, faulty.proxy.connections_ever) == (0, 0)
+    await cancelled(upload)
+    assert client.slots.in_flight == 0
+    await store.check()
+    assert sign_ins.count == 1
+    assert puts(faulty) == []
+
+
+async def test_cancelled_between_two_tries(
+    faulty: Faulty, container: str, make_file: MakeFile
+) -> None:
+    """A wait for a retry holds no slot and no connection, and can be cancelled."""
+    patience = Patience(
+        total_seconds=100.0, first_delay=50.0, longest_delay=50.0, operation_seconds=200.0
+    )
+    client = faulty.client(patience=patience)
+    store = Store(client, container)
+    faulty.proxy.add(Answer(503, times=None))
+    upload = begin(store.put("name", make_file(b"x")))
+    await until(lambda: puts(faulty) and not client.slots.in_flight)
+    await cancelled(upload)
+    await nothing_in_flight(faulty)
+    assert len(puts(faulty)) == 1
+
+
+# In a hurry
+
+#: Retries begin after half a minute at the earliest.
+SLOW = Patience(total_seconds=500, first_delay=60, longest_delay=60, operation_seconds=900)
+
+
+async def test_a_hurry_ends_the_wait_of_a_download(
+    faulty: Faulty, container: str, put_object: PutObject
+) -> None:
+    """A download that waits to be resumed fails at once, with the error that broke it."""
+    await put_object(content_of(LARGE))
+    client = faulty.client(patience=SLOW)
+    store = Store(client, container)
+    faulty.proxy.add(Cut(in_response(100_000)))
+    sink = Sink()
+    _, outcome = started(fetch(store, sink))
+    await until(lambda: sink.content and client.slots.in_flight == 0)
+    assert outcome == []
+    store.hurry()
+    assert isinstance(outcome[0], ConnectionFailedError)
+    assert "in the middle of its answer" in outcome[0].reason
+    assert sink.content == content_of(LARGE)[:100_000]
+    assert sink.events == ["registered", "unregistered"]
+    assert len(gets(faulty)) == 1
+    await nothing_in_flight(faulty)
+
+
+async def test_a_hurry_ends_the_wait_of_an_upload(
+    faulty: Faulty, container: str, make_file: MakeFile
+) -> None:
+    """An upload that waits for its next attempt fails at once, with the last error."""
+    client = faulty.client(patience=SLOW)
+    store = Store(client, container)
+    faulty.proxy.add(Answer(503, match=("PUT", "")))
+    _, outcome = started(store.put("name", make_file(b"x")))
+    await until(lambda: puts(faulty) and client.slots.in_flight == 0)
+    assert outcome == []
+    store.hurry()
+    assert isinstance(outcome[0], ServerBusyError)
+    assert outcome[0].status == 503
+    await nothing_in_flight(faulty)
+
+
+async def test_nothing_is_retried_in_a_hurry(
+    faulty: Faulty, container: str, make_file: MakeFile
+) -> None:
+    """After ``hurry`` what succeeds succeeds, and what fails is not retried."""
+    store = faulty.store(container, patience=SLOW)
+    store.hurry()
+    await store.put("name", make_file(b"x"))
+    faulty.proxy.add(Answer(503, match=("HEAD", "")))
+    with pytest.raises(ServerBusyError):
+        await store.head("name")
+    assert len(faulty.proxy.requests) == 2
+
+
+# Secrets
+
+
+@pytest.fixture
+def everything_logged(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """All log lines, of both logging systems, at the finest level."""
+    caplog.set_level(logging.DEBUG)
+    lines: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        lines.append(formatEvent(event))
+        if "log_failure" in event:
+            lines.append(event["log_failure"].getTraceback())
+
+    globalLogPublisher.addObserver(observe)
+    yield lines
+    globalLogPublisher.removeObserver(observe)
+    lines += [record.getMessage() for record in caplog.records]
+
+
+def shown(error: BaseException) -> str:
+    """Everything that an error shows."""
+    chain = "".join(traceback.format_exception(error))
+    return f"{error} {error!r} {vars(error)} {chain}"
+
+
+async def test_no_secret_is_shown(
+    faulty: Faulty,
+    container: str,
+    make_file: MakeFile,
+    account: Credentials,
+    everything_logged: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No error and no log line shows token or password, even if Swift sends them back."""
+    client = faulty.client(patience=SHORT_PATIENCE, response_timeout=1)
+    store = Store(client, container)
+    await store.put("name", make_file(b"x"))
+    tokens = {faulty.proxy.requests[0].headers["x-auth-token"]}
+    said = [repr(client), repr(client.settings), str(vars(client))]
+    for fault in (
+        Answer(403, times=None),
+        Answer(503, times=None),
+        Stall(BEFORE_RESPONSE, times=None),
+        Answer(0, raw=b"what is this\r\n\r\n", times=None),
+        Answer(401, times=None),
+    ):
+        faulty.proxy.clear()
+        if isinstance(fault, Answer) and fault.status != 401:  # which has the token replaced
+            fault.body = " ".join(tokens).encode()
+        faulty.proxy.add(fault)
+        for operation in (
+            store.put("name", make_file(b"x")),
+            store.head("name"),
+        ):
+            with pytest.raises(SwiftProviderError) as raised:
+                await operation
+            said.append(shown(raised.value))
+    tokens |= {seen.headers["x-auth-token"] for seen in faulty.proxy.requests}
+    said += everything_logged
+    said += [record.getMessage() for record in caplog.records]
+    assert any("retrying in" in line for line in said)
+    assert any("Swift failed on its side: ..." in line for line in said), "no secret was sent back"
+    # What is shown of an answer is cut, so a piece of a token counts as well.
+    pieces = [token[10:40] for token in tokens]
+    for text in said:
+        assert account.password not in text
+        assert not any(piece in text for piece in pieces)
