@@ -26,6 +26,15 @@ from swift_provider.errors import (
     Target,
 )
 
+#: Any of these shows that Swift, and not a proxy in front of it, made a response. Swift
+#: and Ceph RGW send an id with every response; some proxies remove it.
+_SIGNS_OF_SWIFT = (
+    b"X-Trans-Id",
+    b"X-Openstack-Request-Id",
+    b"X-Timestamp",
+    b"X-Container-Object-Count",
+)
+
 #: How much of an error's body is read, and how much of it an error message shows.
 ERROR_BODY_BYTES = 4096
 _SHOWN_CHARACTERS = 160
@@ -53,6 +62,9 @@ class ObjectInfo:
     :ivar etag: without quotes, in lower case; ``""`` if there is none. The MD5 of the
         content only if :attr:`is_plain`.
     :ivar segment_size: bytes of each segment but the last, where this client uploaded it.
+    :ivar attempt: the attempt to upload it, which its segments' names contain; ``""`` if
+        it has no segments, or this client did not upload it.
+    :ivar expires: Swift will delete it at a given time (``X-Delete-At``).
     """
 
     name: str
@@ -63,6 +75,8 @@ class ObjectInfo:
     static_large: bool = False
     dynamic_large: bool = False
     segment_size: int | None = None
+    attempt: str = ""
+    expires: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -95,6 +109,18 @@ def header(headers: Headers, name: bytes) -> str:
     return values[0].decode("latin-1") if values else ""
 
 
+def is_from_swift(headers: Headers) -> bool:
+    """Whether a response shows any sign of Swift.
+
+    A maintenance page or a captive portal answers 200 as well.
+    """
+    if any(headers.hasHeader(name) for name in _SIGNS_OF_SWIFT):
+        return True
+    # An object's own headers. Other servers' ETags are no MD5, or come alone.
+    has_md5 = _MD5.fullmatch(normal_etag(header(headers, b"ETag"))) is not None
+    return has_md5 and headers.hasHeader(b"Last-Modified")
+
+
 def normal_etag(etag: str) -> str:
     """An ETag without quotes and ``W/``, in lower case."""
     return etag.strip().removeprefix("W/").strip('"').lower()
@@ -119,6 +145,8 @@ def object_info(name: str, headers: Headers, size: int | None = None) -> ObjectI
         static_large=header(headers, b"X-Static-Large-Object").lower() == "true",
         dynamic_large=bool(header(headers, b"X-Object-Manifest")),
         segment_size=int(segment_size) if segment_size.isdecimal() else None,
+        attempt=header(headers, ATTEMPT_HEADER),
+        expires=headers.hasHeader(b"X-Delete-At"),
     )
 
 
@@ -144,10 +172,18 @@ def missing_container(body: bytes) -> bool | None:
     return None
 
 
-def error_for(target: Target, status: int, headers: Headers, body: bytes) -> SwiftError:
-    """The error for a status other than 2xx and 404."""
+def error_for(
+    target: Target, status: int, headers: Headers, body: bytes, is_conditional: bool = False
+) -> SwiftError:
+    """The error for a status other than 2xx and 404.
+
+    :param is_conditional: the request had ``If-Match`` or ``If-None-Match``.
+    """
     wait = retry_after(headers)
-    kind, reason = _meaning(target.operation, status, wait, body)
+    if status == 412 and is_conditional:
+        kind, reason = _condition_failed(target.operation)
+    else:
+        kind, reason = _meaning(status, wait, body)
     return target.error(
         kind,
         reason + _excerpt(body),
@@ -157,9 +193,13 @@ def error_for(target: Target, status: int, headers: Headers, body: bytes) -> Swi
     )
 
 
-def _meaning(
-    method: str, status: int, wait: float | None, body: bytes
-) -> tuple[type[SwiftError], str]:
+def _condition_failed(method: str) -> tuple[type[SwiftError], str]:
+    if method == "PUT":
+        return ObjectExistsError, "the object exists already"
+    return ObjectChangedError, "the object was replaced meanwhile"
+
+
+def _meaning(status: int, wait: float | None, body: bytes) -> tuple[type[SwiftError], str]:
     if status in BUSY_STATUSES or (status == 413 and wait is not None):
         asks = "" if wait is None else f", and asks to wait {wait:g} seconds"
         return ServerBusyError, f"Swift is busy or limits the rate{asks}"
@@ -182,10 +222,6 @@ def _meaning(
         return RequestRefusedError, (
             "the HTTP proxy wants a user and a password: put them into the variable http_proxy"
         )
-    if status == 412:
-        if method == "PUT":
-            return ObjectExistsError, "the object exists already"
-        return ObjectChangedError, "the object was replaced meanwhile"
     if status == 413 and b"quota" in body.lower():
         return InsufficientStorageError, "the quota is used up: remove something, or have it raised"
     if status == 413 or b"EntityTooLarge" in body:

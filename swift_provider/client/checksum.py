@@ -52,7 +52,8 @@ class SegmentsChecksum:
         self._sizes: Iterator[int] = iter(sizes)
         self._all = hashlib.md5(usedforsecurity=False)
         self._segment = hashlib.md5(usedforsecurity=False)
-        self._left = next(self._sizes, 0)
+        self._left = 0
+        self._next_segment()
 
     def update(self, data: bytes) -> None:
         """The next bytes."""
@@ -60,11 +61,23 @@ class SegmentsChecksum:
         while len(view) >= self._left > 0:
             self._segment.update(view[: self._left])
             view = view[self._left :]
-            self._all.update(self._segment.hexdigest().encode("ascii"))
-            self._segment = hashlib.md5(usedforsecurity=False)
-            self._left = next(self._sizes, 0)
+            self._end_segment()
+            self._next_segment()
         self._segment.update(view)
         self._left -= len(view)
+
+    def _end_segment(self) -> None:
+        self._all.update(self._segment.hexdigest().encode("ascii"))
+        self._segment = hashlib.md5(usedforsecurity=False)
+
+    def _next_segment(self) -> None:
+        """Go to the next segment that is not empty; Swift accepts empty ones."""
+        for size in self._sizes:
+            self._left = size
+            if size > 0:
+                return
+            self._end_segment()
+        self._left = 0
 
     def right(self) -> bool:
         """Whether every segment is complete and the result is the ETag."""

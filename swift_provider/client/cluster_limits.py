@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import DeferredLock, ensureDeferred
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.interfaces import IReactorTime
 
 from swift_provider.client.answers import BUSY_STATUSES
@@ -28,8 +29,9 @@ _INFO_BYTES = 256 * 1024
 #: No cluster has a lower limit, so files up to this size need no request for ``/info``.
 _SURELY_ONE_OBJECT_BYTES = 1024 * 1024
 
-#: An upload must not wait long for the limits: one attempt, and after a failure the
-#: usual limits for a while.
+#: An upload must not wait long for the limits: one attempt of this length, and after a
+#: failure the usual limits for a while.
+INFO_SECONDS = 5.0
 _ONE_TRY = Patience(total_seconds=0.0, first_delay=0.1, longest_delay=0.1, operation_seconds=30.0)
 ASK_AGAIN_SECONDS = 600.0
 
@@ -100,8 +102,9 @@ class Cluster:
 
         try:
             tries = Tries(_ONE_TRY, self._clock)
-            body = await self._requester.perform(request, handle, tries=tries)
-        except SwiftProviderError:
+            asking = ensureDeferred(self._requester.perform(request, handle, tries=tries))
+            body = await asking.addTimeout(INFO_SECONDS, self._clock)
+        except (SwiftProviderError, DeferredTimeoutError):
             return None
         return _read(body)
 

@@ -15,7 +15,8 @@ OPEN     the headers are in, the body was not asked for: *deliver* → FLOWING,
 FLOWING  bytes go to the consumer: *pause* → PAUSED, the end → DONE,
          a break → REOPENING
 PAUSED   connection and slot are held, nothing is read: *resume* → FLOWING in
-         its turn, a few seconds → PARKED, a break → PARKED
+         its turn, a few seconds → PARKED (a quarter of a second if another
+         exchange needs the slot), a break → PARKED
 PARKED   connection and slot are released: *deliver*, *resume* → REOPENING
 REOPENING a request for the rest is in flight: its response → FLOWING or PAUSED
 DONE     every byte was delivered and was right
@@ -60,6 +61,11 @@ WHOLE_BYTES = 64 * 1024
 
 #: After a pause of this length the download releases its connection and slot.
 PARK_SECONDS = 5.0
+
+#: After a pause of this length it does so if another exchange waits for a slot. A client
+#: on a fast line makes Synapse pause for milliseconds at a time: to park a download for
+#: that would cost a request for each few chunks.
+OFFER_SECONDS = 0.25
 
 
 class Download(ABC):
@@ -315,6 +321,7 @@ class StreamedDownload(Download):
         self._skip = 0
         self._wanted = False
         self._reopening: Deferred[None] | None = None
+        self._offer_timer = TimeLimit(requester.clock, self._offer)
         self._park_timer = TimeLimit(requester.clock, self._park)
         self._park_timer.watch(PARK_SECONDS, "nothing was wanted")
 
@@ -347,6 +354,7 @@ class StreamedDownload(Download):
             self._enter(State.PAUSED)
             assert self._exchange is not None
             self._exchange.pause()
+            self._offer_timer.watch(OFFER_SECONDS, "nothing was wanted")
             self._park_timer.watch(PARK_SECONDS, "nothing was wanted")
 
     def resumeProducing(self) -> None:
@@ -389,7 +397,12 @@ class StreamedDownload(Download):
         elif self.state is State.PARKED:  # it was parked while it waited for its turn
             self._flow()
 
-    def _park(self, _why: str) -> None:
+    def _offer(self, _why: str) -> None:
+        """The consumer is slow: let another exchange have the slot, if one waits."""
+        assert self._exchange is not None
+        self._exchange.offer_slot(self._park)
+
+    def _park(self, _why: str = "") -> None:
         """The consumer stays paused: release connection and slot to others."""
         self._enter(State.PARKED)
         self._release()
@@ -418,6 +431,9 @@ class StreamedDownload(Download):
         if error is not None:
             await self._requester.wait_to_retry(error, self._tries)
         exchange, begins = await self._rest.request(self._position, self._tries)
+        if self.state.final:
+            exchange.close()
+            return
         self._reopening = None
         self._observer.resumed()
         self._skip = self._position - begins
@@ -483,6 +499,7 @@ class StreamedDownload(Download):
     # States
 
     def _enter(self, state: State) -> None:
+        self._offer_timer.rest()
         self._park_timer.rest()
         self.state = state
 

@@ -13,6 +13,7 @@ import json
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
@@ -31,7 +32,15 @@ from swift_provider.client.checksum import (
 )
 from swift_provider.client.file_source import FileSource
 from swift_provider.client.http.exchange import Exchange
-from swift_provider.client.manifest import Manifest, Segment, cut
+from swift_provider.client.manifest import (
+    Manifest,
+    Row,
+    Segment,
+    cut,
+    joined_etag,
+    rows_of_ours,
+    rows_shown,
+)
 from swift_provider.client.request import Request
 from swift_provider.client.requester import Requester, drained
 from swift_provider.client.slots import Lane
@@ -43,6 +52,7 @@ from swift_provider.errors import (
     DamagedError,
     ObjectExistsError,
     ObjectNotFoundError,
+    SwiftError,
     SwiftProviderError,
     Target,
 )
@@ -105,10 +115,7 @@ class LargeObjects:
             await self._remove(segments)
             raise
         manifest = Manifest(container, name, attempt, segment_size, segments, if_absent)
-        try:
-            return await self._put_manifest(manifest)
-        except Exception as error:
-            return await self._after_failed_manifest(manifest, error)
+        return await self._put_manifest(manifest)
 
     async def _refuse_if_there(self, container: str, name: str) -> None:
         try:
@@ -125,9 +132,19 @@ class LargeObjects:
             await self._upload_segment(source, segments[0])
         rest = iter(segments[1:])
 
+        failed = False
+
         async def work() -> None:
-            for segment in rest:
-                await self._upload_segment(source, segment)
+            nonlocal failed
+            try:
+                for segment in rest:
+                    # A cancelled upload may still return, if its segment turns out whole.
+                    if failed:
+                        return
+                    await self._upload_segment(source, segment)
+            except BaseException:
+                failed = True
+                raise
 
         await _all_of([ensureDeferred(work()) for _ in range(SEGMENTS_AT_ONCE)])
 
@@ -138,6 +155,13 @@ class LargeObjects:
 
     async def _put_manifest(self, manifest: Manifest) -> ObjectInfo:
         content = manifest.content(self._container)
+        sent = 0
+
+        def fresh_body() -> BytesBody:
+            nonlocal sent
+            sent += 1
+            return BytesBody(content, declare=False)
+
         request = Request(
             "PUT",
             manifest.container,
@@ -147,7 +171,7 @@ class LargeObjects:
             lane=Lane.WRITE,
             # Send no ETag: Swift compares it with the joined segments' one, and Ceph RGW
             # refuses the right value.
-            make_body=lambda: BytesBody(content, declare=False),
+            make_body=fresh_body,
         )
 
         async def handle(exchange: Exchange) -> ObjectInfo:
@@ -159,33 +183,40 @@ class LargeObjects:
                 )
             return info
 
-        return await self._requester.perform(request, handle)
-
-    async def _after_failed_manifest(self, manifest: Manifest, error: Exception) -> ObjectInfo:
-        """Find out whether Swift stored the manifest although its PUT failed.
-
-        If so, its segments must stay.
-
-        :returns: the object, if it was stored.
-        """
+        tries = self._requester.tries_for_slow_answers()
         try:
+            return await self._requester.perform(request, handle, tries=tries)
+        except Exception as error:  # a cancellation is one of them
+            # Swift checks every segment before it stores a manifest, and goes on with
+            # that after we stopped waiting. Only if it answered the only PUT with a
+            # refusal, no manifest can come any more.
+            if sent == 0 or (sent == 1 and _refuses(error)):
+                await self._remove(manifest.segments)
+                raise
+            found = await self._stored_all_the_same(manifest)
+            if found is None:
+                raise
+            return found
+
+    async def _stored_all_the_same(self, manifest: Manifest) -> ObjectInfo | None:
+        """Look for a manifest whose PUT seems to have failed. Its segments stay.
+
+        :returns: the object; ``None`` if it is not there now: it may still come.
+        """
+        with suppress(SwiftProviderError):
             found = await self._found(manifest)
             if found is not None and found.etag == manifest.etag:
                 return found
-            if found is not None:  # of this attempt, but no large object
-                request = Request("DELETE", manifest.container, manifest.name)
-                await self._requester.perform(request, drained)
-        except SwiftProviderError:
-            logger.warning(
-                "It is not known whether %s/%s was stored; its segments are left in %s under %s",
-                manifest.container,
-                manifest.name,
-                self._container,
-                f"{manifest.name}/{manifest.attempt}",
-            )
-            raise error from None
-        await self._remove(manifest.segments)
-        raise error
+        logger.warning(
+            "It is not known whether Swift will store %s/%s, so its segments stay in the "
+            "container %s under %s/%s/",
+            manifest.container,
+            manifest.name,
+            self._container,
+            manifest.name,
+            manifest.attempt,
+        )
+        return None
 
     async def _found(self, manifest: Manifest) -> ObjectInfo | None:
         """The object, if this attempt stored it."""
@@ -212,27 +243,69 @@ class LargeObjects:
                 logger.warning("Segments of a failed upload are left over: %s", error)
                 return
 
+    async def flaw(self, container: str, info: ObjectInfo) -> str | None:
+        """Ask for each segment of an object by its name.
+
+        :returns: what is wrong, for a person; ``None`` if every segment is there.
+        :raises SwiftProviderError: if Swift fails for good.
+        """
+        rows = await self._shown(container, info) or rows_of_ours(info, self._container)
+        if rows is None:
+            return "it has segments, and Swift does not show which"
+        etags = [""] * len(rows)
+        flaws: list[str] = []
+        left = iter(enumerate(rows))
+
+        async def work() -> None:
+            for number, row in left:
+                if flaws:
+                    return
+                etags[number], flaw = await self._look_at_segment(row)
+                if flaw is not None:
+                    flaws.append(f"its segment {row.container}/{row.name} {flaw}")
+
+        await _all_of([ensureDeferred(work()) for _ in range(SEGMENTS_AT_ONCE)])
+        if not flaws and all(row.is_whole for row in rows) and joined_etag(etags) != info.etag:
+            flaws.append("its segments are not those that it was stored with")
+        return flaws[0] if flaws else None
+
+    async def _look_at_segment(self, row: Row) -> tuple[str, str | None]:
+        """:returns: the segment's ETag, and what is wrong with it."""
+        if not row.name:
+            return "", None
+        try:
+            found = await self._requester.head(row.container, row.name, newest=True)
+        except (ObjectNotFoundError, ContainerNotFoundError):
+            return "", "is gone"
+        if found.expires:
+            return "", "will be deleted by Swift (X-Delete-At)"
+        if found.size != row.size or (row.is_whole and row.etag not in ("", found.etag)):
+            return "", "was replaced"
+        if found.static_large and await self.flaw(row.container, found) is not None:
+            return "", "is incomplete"
+        return found.etag, None
+
+    async def _shown(self, container: str, info: ObjectInfo) -> list[Row] | None:
+        """The rows of the manifest; ``None`` if the cluster does not show it."""
+        # Not with format=raw, which leaves "sub_slo" out.
+        request = Request("GET", container, info.name, query="multipart-manifest=get")
+        return rows_shown(await self._requester.perform(request, _read_manifest))
+
     async def checksum(self, container: str, info: ObjectInfo) -> Checksum | None:
         """What proves the content of an object; reads the manifest if need be.
 
         :returns: ``None`` if there is no proof: for a dynamic large object; if the
-            cluster does not show manifests (Ceph RGW answers with an empty body); or if
-            a segment is a part of an object or itself a static large object, so that
-            its hash is not the MD5 of the bytes.
+            cluster does not show manifests (Ceph RGW); or if a segment is a part of an
+            object or itself a static large object, so that its hash is not the MD5 of
+            the bytes.
         """
         checksum = checksum_for(info)
         if checksum is not None or not info.static_large:
             return checksum
-        # Not with format=raw, which leaves "sub_slo" out.
-        request = Request("GET", container, info.name, query="multipart-manifest=get")
-        rows = await self._requester.perform(request, _read_manifest)
-        try:
-            rows = json.loads(rows)
-            if any(row.keys() & {"range", "data", "sub_slo"} for row in rows):
-                return None
-            return SegmentsChecksum(info.etag, [int(row["bytes"]) for row in rows])
-        except (ValueError, TypeError, KeyError, AttributeError):
+        rows = await self._shown(container, info)
+        if rows is None or not all(row.is_whole for row in rows):
             return None
+        return SegmentsChecksum(info.etag, [row.size for row in rows])
 
     async def delete(self, container: str, name: str) -> None:
         """Delete a manifest and its segments.
@@ -248,6 +321,13 @@ class LargeObjects:
         )
 
         _check_bulk_answer(request, await self._requester.perform(request, _read_manifest))
+
+
+def _refuses(error: Exception) -> bool:
+    """Whether Swift answered that it has not stored the manifest and will not."""
+    if not isinstance(error, SwiftError) or error.temporary or error.status is None:
+        return False
+    return 400 <= error.status < 500
 
 
 async def _read_manifest(exchange: Exchange) -> bytes:

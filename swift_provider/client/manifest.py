@@ -1,16 +1,23 @@
 """A static large object's manifest: its segments, its headers and its ETag.
 
-See Swift's "Static Large Objects".
+Both the manifest that this client writes and the one that Swift shows. See Swift's
+"Static Large Objects".
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from swift_provider.client.answers import ATTEMPT_HEADER, SEGMENT_SIZE_HEADER
+from swift_provider.client.answers import (
+    ATTEMPT_HEADER,
+    SEGMENT_SIZE_HEADER,
+    ObjectInfo,
+    normal_etag,
+)
 from swift_provider.client.checksum import segment_sizes
 
 
@@ -45,9 +52,8 @@ class Manifest:
 
     @property
     def etag(self) -> str:
-        """The ETag that Swift computes; see "Static Large Objects", "Retrieving a Large Object"."""
-        etags = "".join(segment.etag for segment in self.segments)
-        return hashlib.md5(etags.encode("ascii"), usedforsecurity=False).hexdigest()
+        """What Swift's answer has to show."""
+        return joined_etag(segment.etag for segment in self.segments)
 
     @property
     def headers(self) -> dict[bytes, bytes]:
@@ -80,3 +86,56 @@ def cut(size: int, segment_size: int, prefix: str) -> Iterator[Segment]:
     for index, part in enumerate(segment_sizes(size, segment_size)):
         yield Segment(f"{prefix}{index:08d}", offset, part)
         offset += part
+
+
+class Row(NamedTuple):
+    """A segment as a manifest names it.
+
+    :ivar name: ``""`` if the bytes are in the manifest itself.
+    :ivar size: bytes.
+    :ivar etag: ``""`` if the manifest does not say.
+    :ivar is_whole: the segment is a whole plain object: not a range of one, and not
+        itself a large object.
+    """
+
+    container: str
+    name: str
+    size: int
+    etag: str
+    is_whole: bool = True
+
+
+def rows_shown(body: bytes) -> list[Row] | None:
+    """Read a manifest as ``multipart-manifest=get`` shows it, without ``format=raw``.
+
+    :returns: ``None`` if it cannot be read. Ceph RGW answers with an empty body.
+    """
+    try:
+        rows = json.loads(body)
+        return [_row(row) for row in rows]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _row(row: dict[str, object]) -> Row:
+    if "data" in row:  # its bytes are in the manifest itself
+        return Row("", "", 0, "", is_whole=False)
+    container, _, name = str(row["name"]).removeprefix("/").partition("/")
+    is_whole = not row.keys() & {"range", "sub_slo"}
+    return Row(container, name, int(str(row["bytes"])), normal_etag(str(row["hash"])), is_whole)
+
+
+def rows_of_ours(info: ObjectInfo, segment_container: str) -> list[Row] | None:
+    """The segments of an object of this client, from its metadata.
+
+    :returns: ``None`` if this client did not upload it.
+    """
+    if not info.attempt or not info.segment_size or info.size is None:
+        return None
+    segments = cut(info.size, info.segment_size, f"{info.name}/{info.attempt}/")
+    return [Row(segment_container, one.name, one.size, "") for one in segments]
+
+
+def joined_etag(etags: Iterable[str]) -> str:
+    """The ETag that Swift computes; see "Static Large Objects", "Retrieving a Large Object"."""
+    return hashlib.md5("".join(etags).encode("ascii"), usedforsecurity=False).hexdigest()

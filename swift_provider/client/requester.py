@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
@@ -20,6 +21,7 @@ from swift_provider.client.answers import (
     ERROR_BODY_BYTES,
     ObjectInfo,
     error_for,
+    is_from_swift,
     missing_container,
     object_info,
     transaction_id,
@@ -102,9 +104,10 @@ class Requester:
         self._hurried = False
         self._sleepers: set[Deferred[None]] = set()
 
-    async def head(self, container: str, name: str) -> ObjectInfo:
+    async def head(self, container: str, name: str, *, newest: bool = False) -> ObjectInfo:
         """Ask for an object's facts.
 
+        :param newest: ask all replicas (``X-Newest``), not only the first that answers.
         :raises ObjectNotFoundError: if there is no such object.
         :raises SwiftProviderError: if it failed for good.
         """
@@ -113,11 +116,18 @@ class Requester:
             await drained(exchange)
             return object_info(name, exchange.headers)
 
-        return await self.perform(Request("HEAD", container, name), handle)
+        headers = {b"X-Newest": b"true"} if newest else {}
+        return await self.perform(Request("HEAD", container, name, headers=headers), handle)
 
     def new_tries(self) -> Tries:
         """A count of attempts for an operation that begins now."""
         return Tries(self._patience, self.clock)
+
+    def tries_for_slow_answers(self) -> Tries:
+        """The same for a request that Swift may be slow to answer: the first timeout does
+        not use up the time for retries.
+        """
+        return Tries(self._patience, self.clock, timeouts=self._transport.limits.response)
 
     async def wait_to_retry(self, error: SwiftProviderError, tries: Tries) -> None:
         """Wait until the next attempt may begin. May be cancelled.
@@ -188,13 +198,22 @@ class Requester:
     async def _limited(
         self, operation: Coroutine[Deferred[Any], Any, Result], request: Request
     ) -> Result:
-        limit = self._patience.operation_limit(request.size)
+        limit = self._operation_limit(request)
         try:
             return await ensureDeferred(operation).addTimeout(limit, self.clock)
         except DeferredTimeoutError:
             raise request.target.error(
                 TimedOutError, f"not done within {limit:.0f} seconds"
             ) from None
+
+    def _operation_limit(self, request: Request) -> float:
+        if request.lane is Lane.WRITE:
+            # The other uploads may share one line with this one.
+            return self._patience.operation_limit(request.size * self._slots.for_uploads)
+        # No shorter than one attempt with the limits that were configured, and the retries.
+        limits = self._transport.limits
+        one_attempt = limits.connect + limits.response
+        return max(self._patience.operation_limit(), one_attempt + self._patience.total_seconds)
 
     async def _attempts(
         self,
@@ -243,7 +262,7 @@ class Requester:
         lease = await self._slots.acquire(request.lane)
         began = self.clock.seconds()
         tries.excuse(began - asked)
-        exchange = Exchange(self._transport, request.target, self.observer.sent, lease.release)
+        exchange = Exchange(self._transport, lease, request.target, self.observer.sent)
         answered = self._answered(request, exchange, handle)
         if request.lane is Lane.WRITE:
             answered = self._limited(answered, request)
@@ -251,8 +270,10 @@ class Requester:
             result = await answered
         except BaseException as error:
             exchange.close()
-            if not isinstance(error, TimedOutError):
-                spent = self.clock.seconds() - began
+            spent = self.clock.seconds() - began
+            if isinstance(error, TimedOutError):
+                tries.excuse_timeout(spent)
+            else:
                 tries.excuse(min(spent, self._patience.sending_limit(request.size)))
             raise
         if not exchange.kept:
@@ -276,6 +297,8 @@ class Requester:
             raise
         if not 200 <= exchange.status < 300 and exchange.status not in request.accepts:
             await self._refused(request, exchange, authorization)
+        if request.container is not None and not is_from_swift(exchange.headers):
+            raise _not_from_swift(request, exchange.status)
         return await handle(exchange)
 
     async def _send(
@@ -315,7 +338,8 @@ class Requester:
             exchange.distrust_connection()
         if status == 404:
             raise self._not_found(request, exchange, body)
-        error = error_for(request.target, status, exchange.headers, body)
+        is_conditional = b"If-None-Match" in request.headers or b"If-Match" in request.headers
+        error = error_for(request.target, status, exchange.headers, body, is_conditional)
         if status == 401:
             raise _UnauthorizedError(authorization, error)
         raise error
@@ -324,6 +348,11 @@ class Requester:
 
     def _not_found(self, request: Request, exchange: Exchange, body: bytes) -> SwiftError:
         details = {"status": 404, "transaction_id": transaction_id(exchange.headers)}
+        if not is_from_swift(exchange.headers):
+            if request.container is None or request.name is None:
+                return _not_from_swift(request, 404)
+            # Only the container can tell whether Swift is there at all.
+            self._containers_seen.pop(request.container, None)
         if request.container is None:
             return request.target.error(
                 AccessDeniedError, "no such account: check the storage URL", **details
@@ -355,6 +384,15 @@ class Requester:
             self._containers_seen[request.container] = self.clock.seconds()
 
 
+def _not_from_swift(request: Request, status: int) -> SwiftError:
+    return request.target.error(
+        ServerBusyError,
+        "the answer is not Swift's: something in between answers in its place, such as a "
+        "proxy's maintenance page",
+        status=status,
+    )
+
+
 def _no_container(request: Request, details: dict[str, Any]) -> SwiftError:
     return request.target.error(
         ContainerNotFoundError,
@@ -375,5 +413,8 @@ def _odd_404(request: Request, missing: ObjectNotFoundError) -> SwiftError:
 
 
 async def drained(exchange: Exchange) -> None:
-    """Read a response's body and drop it."""
-    await exchange.read(ERROR_BODY_BYTES)
+    """Read a response's body and drop it. Its status and headers have said everything, so
+    a body that breaks off is no failure.
+    """
+    with suppress(TemporaryError):
+        await exchange.read(ERROR_BODY_BYTES)

@@ -65,10 +65,12 @@ class Tries:
     """Counts the attempts of one operation.
 
     :param clock: tells the time.
+    :param timeouts: seconds spent in timeouts that do not count.
     """
 
-    def __init__(self, patience: Patience, clock: IReactorTime) -> None:
+    def __init__(self, patience: Patience, clock: IReactorTime, *, timeouts: float = 0.0) -> None:
         self._patience = patience
+        self._timeouts = timeouts
         self._clock = clock
         self._failures = 0
         self._began = clock.seconds()
@@ -81,6 +83,12 @@ class Tries:
     def excuse(self, seconds: float) -> None:
         """Leave ``seconds`` of the time since the first attempt out of account."""
         self._began += seconds
+
+    def excuse_timeout(self, seconds: float) -> None:
+        """Leave an attempt that timed out out of account, as far as that is allowed."""
+        excused = min(seconds, self._timeouts)
+        self._timeouts -= excused
+        self.excuse(excused)
 
     def delay_after(self, error: SwiftProviderError) -> float | None:
         """How long to wait before the next attempt.

@@ -8,6 +8,7 @@ downloads to protect: there uploads may take every slot.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 from twisted.internet.defer import DeferredSemaphore
@@ -26,14 +27,29 @@ class Lane(Enum):
 
 
 class Lease:
-    """One slot, held by one exchange. :meth:`release` may be called again, to no effect."""
+    """One slot, held by one exchange."""
 
     def __init__(self, slots: Slots, lane: Lane) -> None:
         self._slots: Slots | None = slots
         self._lane = lane
 
+    def offer(self, release: Callable[[], None]) -> None:
+        """Let another exchange have the slot if it needs one.
+
+        :param release: called once, to end this exchange: now if another exchange
+            waits, otherwise when the next one does, unless :meth:`withdraw` is called first.
+        """
+        if self._slots is not None:
+            self._slots._offer(self, release)
+
+    def withdraw(self) -> None:
+        """Take an offer back. May be called again, and without an offer."""
+        if self._slots is not None:
+            self._slots._offers.pop(self, None)
+
     def release(self) -> None:
-        """Make the slot free for the next exchange."""
+        """Make the slot free for the next exchange. May be called again, to no effect."""
+        self.withdraw()
         slots, self._slots = self._slots, None
         if slots is not None:
             slots._release(self._lane)
@@ -66,11 +82,15 @@ class Slots:
         self, size: int, for_uploads: int, clock: IReactorTime, observer: Observer
     ) -> None:
         self.size = size
+        self.for_uploads = for_uploads
         self.waiting = 0
         self._clock = clock
         self._all = DeferredSemaphore(size)
         self._writes = DeferredSemaphore(for_uploads)
         self._observer = observer
+        #: How many calls of :meth:`acquire` may take any slot that becomes free.
+        self._wanted = 0
+        self._offers: dict[Lease, Callable[[], None]] = {}
 
     @property
     def in_flight(self) -> int:
@@ -79,20 +99,39 @@ class Slots:
 
     async def acquire(self, lane: Lane) -> Lease:
         """Wait for a slot. Cancelling the wait leaves nothing behind."""
-        self.waiting += 1
+        self._wait(1)
         try:
             if lane is Lane.WRITE:
                 await self._writes.acquire()
+            self._wanted += 1
             try:
+                if not self._all.tokens:
+                    self._take_offer()
                 await self._all.acquire()
             except BaseException:
                 if lane is Lane.WRITE:
                     self._writes.release()
                 raise
+            finally:
+                self._wanted -= 1
         finally:
-            self.waiting -= 1
-        self._observer.slots_changed(self.in_flight, self.waiting)
+            self._wait(-1)
         return Lease(self, lane)
+
+    def _wait(self, change: int) -> None:
+        self.waiting += change
+        self._observer.slots_changed(self.in_flight, self.waiting)
+
+    def _offer(self, lease: Lease, release: Callable[[], None]) -> None:
+        self._offers[lease] = release
+        if self._wanted:
+            self._take_offer()
+
+    def _take_offer(self) -> None:
+        """End the exchange whose offer is the oldest, if there is one."""
+        lease = next(iter(self._offers), None)
+        if lease is not None:
+            self._offers.pop(lease)()
 
     def _release(self, lane: Lane) -> None:
         if self.waiting:

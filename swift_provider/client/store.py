@@ -115,13 +115,30 @@ class Store:
             self._prefix + path,
         )
 
-    async def head(self, path: str) -> ObjectInfo:
+    async def head(self, path: str, *, newest: bool = False) -> ObjectInfo:
         """Ask for an object's facts.
 
+        :param newest: ask all replicas, not only the first that answers. Without it the
+            answer is no proof.
         :raises ObjectNotFoundError: if there is no such object.
         :raises SwiftProviderError: if it failed for good.
         """
-        return await self._requester.head(self._container, self._prefix + path)
+        return await self._requester.head(self._container, self._prefix + path, newest=newest)
+
+    async def flaw(self, info: ObjectInfo) -> str | None:
+        """Why an object cannot be relied on, whatever its checksum says.
+
+        A manifest outlives its segments, so each segment is asked for by name.
+
+        :param info: the object's facts, from :meth:`head` just before.
+        :returns: what is wrong, for a person; ``None`` if nothing is.
+        :raises SwiftProviderError: if Swift fails for good.
+        """
+        if info.expires:
+            return "Swift will delete it (X-Delete-At)"
+        if info.static_large:
+            return await self._client.large_objects.flaw(self._container, info)
+        return None
 
     async def delete(self, path: str) -> bool:
         """Delete an object, with its segments if it has any. May be called again.
@@ -158,6 +175,9 @@ class Store:
 
     async def same_content(self, info: ObjectInfo, source: FileSource) -> bool:
         """Whether an object has exactly the content of a local file.
+
+        A large object's ETag is compared; whether its segments are still there is for
+        :meth:`flaw` to say.
 
         :param info: the object's facts, from :meth:`head` just before.
         :returns: ``False`` also where Swift offers nothing that could prove it (a

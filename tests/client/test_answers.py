@@ -58,9 +58,8 @@ MEANINGS: list[tuple[str, int, str, bytes, type[SwiftError], str]] = [
     ("GET", 401, "", b"", AccessDeniedError, "just issued: check the roles of this user"),
     ("GET", 403, "", b"", AccessDeniedError, "access denied: this user needs a role"),
     ("GET", 407, "", b"", RequestRefusedError, "put them into the variable http_proxy"),
-    ("PUT", 412, "", b"", ObjectExistsError, "the object exists already"),
-    ("GET", 412, "", b"", ObjectChangedError, "the object was replaced meanwhile"),
-    ("HEAD", 412, "", b"", ObjectChangedError, "the object was replaced meanwhile"),
+    ("PUT", 412, "", b"", RequestRefusedError, "Swift refuses the request"),
+    ("GET", 412, "", b"", RequestRefusedError, "Swift refuses the request"),
     ("PUT", 413, "", b"Quota used", InsufficientStorageError, "the quota is used up"),
     ("PUT", 413, "", b"", ObjectTooLargeError, "set segment_size to less"),
     ("PUT", 400, "", b"EntityTooLarge", ObjectTooLargeError, "set segment_size to less"),
@@ -86,6 +85,22 @@ def test_each_status_has_its_error(
     assert (error.operation, error.container, error.name) == (method, "box", "name")
     assert (error.status, error.transaction_id) == (status, "tx1")
     assert error.retry_after == (float(wait) if wait else None)
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "reason"),
+    [
+        ("PUT", ObjectExistsError, "the object exists already"),
+        ("GET", ObjectChangedError, "the object was replaced meanwhile"),
+        ("HEAD", ObjectChangedError, "the object was replaced meanwhile"),
+    ],
+)
+def test_412_to_a_condition(method: str, kind: type[SwiftError], reason: str) -> None:
+    """Only a request that had a condition can fail because of it."""
+    target = Target(method, "box", "name")
+    error = error_for(target, 412, Headers(), b"", is_conditional=True)
+    assert type(error) is kind
+    assert error.reason == reason
 
 
 def test_an_error_quotes_the_body() -> None:

@@ -106,6 +106,21 @@ def test_swapped_segments_are_found() -> None:
     assert not fed(ours(), swapped, 100)
 
 
+@pytest.mark.parametrize("sizes", [[0, 400, 600], [400, 0, 0, 600], [400, 600, 0], [0, 1000, 0]])
+@pytest.mark.parametrize("piece", [7, 400, 1000])
+def test_empty_segments_count(sizes: list[int], piece: int) -> None:
+    """Swift accepts them in a manifest, and their MD5s are part of its ETag."""
+    assert fed(SegmentsChecksum(slo_etag(sizes), sizes), CONTENT, piece)
+    assert not fed(SegmentsChecksum(slo_etag(sizes), [400, 600]), CONTENT, piece)
+    assert not fed(SegmentsChecksum(slo_etag(sizes), sizes), CONTENT[:-1], piece)
+
+
+def test_only_empty_segments() -> None:
+    """An object of nothing but empty segments has an ETag, too."""
+    assert fed(SegmentsChecksum(slo_etag([0, 0], b""), [0, 0]), b"", 1)
+    assert not fed(SegmentsChecksum(slo_etag([0, 0], b""), [0]), b"", 1)
+
+
 def test_an_empty_object() -> None:
     """The checksum of an empty object is right."""
     assert fed(known(info(md5(b""), 0)), b"", 1)

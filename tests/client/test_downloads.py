@@ -68,6 +68,9 @@ class LoggedExchange:
     def resume(self) -> None:
         self._log.append(f"{self._name} resume")
 
+    def offer_slot(self, release: Callable[[], None]) -> None:
+        self.release = release
+
     def close(self) -> None:
         self._log.append(f"{self._name} close")
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH
 
+from swift_provider.client.http.acknowledged import bytes_acknowledged
 from swift_provider.client.http.agent import send_request
 from swift_provider.client.http.failures import translated
 from swift_provider.client.http.time_limit import TimeLimit
@@ -45,6 +46,16 @@ class OutgoingBody(Protocol):
     def stopProducing(self) -> None: ...
 
 
+class Slot(Protocol):
+    """What an exchange needs of the slot that it holds."""
+
+    def offer(self, release: Callable[[], None]) -> None: ...
+
+    def withdraw(self) -> None: ...
+
+    def release(self) -> None: ...
+
+
 class Receiver(Protocol):
     """Takes a response's body; see :meth:`Exchange.stream`."""
 
@@ -58,8 +69,8 @@ class Receiver(Protocol):
 class Exchange:
     """One request and its response. Call :meth:`close` in any case; it may be called again.
 
+    :param slot: released by :meth:`close`.
     :param on_sent: told how many bytes of the request's body were handed over.
-    :param on_closed: called once, by :meth:`close`.
     :ivar status: HTTP status, once :meth:`send` has returned.
     :ivar headers: the response's headers, likewise.
     :ivar length: bytes of the response's body, likewise; ``None`` if it does not say.
@@ -71,9 +82,9 @@ class Exchange:
     def __init__(
         self,
         transport: Transport,
+        slot: Slot,
         target: Target,
         on_sent: Callable[[int], None],
-        on_closed: Callable[[], None],
     ) -> None:
         self.target = target
         self.reused = False
@@ -81,14 +92,16 @@ class Exchange:
         self.kept = False
         self._transport = transport
         self._limits = transport.limits
+        self._slot = slot
         self._on_sent = on_sent
-        self._on_closed = on_closed
         self._time_limit = TimeLimit(transport.reactor, self._timed_out)
         self._keeping_reading: Any = None
+        self._acknowledged: int | None = None
         self._wire: Any = None
         self._body: OutgoingBody | None = None
         self._sending: Deferred[Any] | None = None
         self._timeout: str | None = None
+        self._cancelled = False
         self._stream: _Stream | None = None
         self._complete = False
         self._closed = False
@@ -112,7 +125,9 @@ class Exchange:
             self._sending = send_request(
                 self._transport, method, url, headers, body, self._connected
             )
-            self._response = await self._sending
+            answered: Deferred[Any] = Deferred(self._cancel)
+            self._sending.chainDeferred(answered)
+            self._response = await answered
         except Exception as error:
             raise self._translated(error) from None
         finally:
@@ -124,6 +139,12 @@ class Exchange:
         length = self._response.length
         self.length: int | None = None if length is UNKNOWN_LENGTH else length
 
+    def _cancel(self, _answered: Deferred[Any]) -> None:
+        """The caller cancels. Twisted reports that as a DNS error during name resolution."""
+        self._cancelled = True
+        if self._sending is not None:
+            self._sending.cancel()
+
     def _connected(self, wire: Any, reused: bool) -> None:
         """A connection is there, and the request is about to be written to it."""
         self._wire = wire
@@ -132,7 +153,7 @@ class Exchange:
         if body is None or body.length == 0:
             self._time_limit.watch(self._limits.response, "no answer came")
             return
-        self._time_limit.watch(self._limits.idle, "no byte could be sent")
+        self._time_limit.watch(self._limits.idle, "no byte could be sent", self._bytes_left)
         body.on_progress = self._sent
         self._keep_reading_later()
 
@@ -140,9 +161,18 @@ class Exchange:
         self._on_sent(count)
         assert self._body is not None
         if self._body.finished:
-            self._time_limit.watch(self._limits.response, "no answer came")
+            self._time_limit.watch(self._limits.response, "no answer came", self._bytes_left)
         else:
             self._time_limit.renew()
+
+    def _bytes_left(self) -> bool:
+        """Whether bytes of the request have left this machine since the last call.
+
+        What was handed over may wait in Twisted's and the kernel's buffers: a slow line
+        takes minutes to send it.
+        """
+        before, self._acknowledged = self._acknowledged, bytes_acknowledged(self._wire)
+        return before != self._acknowledged
 
     def _keep_reading_later(self) -> None:
         self._keeping_reading = self._transport.reactor.callLater(
@@ -185,8 +215,16 @@ class Exchange:
             self._time_limit.rest()
             self._stream.pause()
 
+    def offer_slot(self, release: Callable[[], None]) -> None:
+        """Let another exchange have the slot, if it needs one before :meth:`resume`.
+
+        :param release: called once, to end this exchange; perhaps at once.
+        """
+        self._slot.offer(release)
+
     def resume(self) -> None:
         """Read on."""
+        self._slot.withdraw()
         if self._stream is not None and not self._closed:
             self._time_limit.watch(self._limits.idle, "the body fell silent")
             self._stream.resume()
@@ -221,6 +259,8 @@ class Exchange:
         if self._keeping_reading is not None:
             self._keeping_reading.cancel()
             self._keeping_reading = None
+        if self._stream is not None:
+            self._stream.stop()
         body_is_over = self._body is None or self._body.finished
         if self._wire is not None and not (self._complete and body_is_over):
             self._wire.abortConnection()
@@ -228,7 +268,7 @@ class Exchange:
             assert self._body is not None
             self._body.stopProducing()
         self._wire = None
-        self._on_closed()
+        self._slot.release()
 
     def distrust_connection(self) -> None:
         """Do not reuse the connection, although the exchange is complete."""
@@ -242,6 +282,8 @@ class Exchange:
             self._wire.abortConnection()
 
     def _translated(self, error: BaseException) -> BaseException:
+        if self._cancelled:
+            return CancelledError()
         if self._timeout is not None:
             return self.target.error(TimedOutError, self._timeout)
         return translated(error, self.target, answered=self.answered)
@@ -260,8 +302,15 @@ class _Stream(TwistedProtocol):
         self._receiver = receiver
         self._on_ended = on_ended
         self._paused = False
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Drop what still comes: Twisted hands over the rest of what it has read."""
+        self._stopped = True
 
     def dataReceived(self, data: bytes) -> None:
+        if self._stopped:
+            return
         self._time_limit.renew()
         self._receiver.chunk_received(data)
 

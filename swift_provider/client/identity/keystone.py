@@ -21,6 +21,7 @@ from keystoneauth1.identity.base import BaseIdentityPlugin
 from swift_provider._version import __version__
 from swift_provider.client.identity import catalogue, sign_in_methods
 from swift_provider.client.identity.clouds import Cloud
+from swift_provider.client.identity.storage_url import filled, usable_url
 from swift_provider.client.retry import retry_after_seconds
 from swift_provider.errors import AuthError, AuthUnavailableError, ConfigError
 
@@ -106,14 +107,14 @@ class Keystone:
             headers={
                 name.encode("ascii"): value.encode("ascii") for name, value in headers.items()
             },
-            storage_url=self._storage_url(keystone),
+            storage_url=usable_url(self._storage_url(keystone)),
             lifetime=lifetime,
         )
 
     def _storage_url(self, keystone: session.Session) -> str:
         cloud = self._cloud
         if cloud.storage_url is not None:
-            return cloud.storage_url
+            return filled(cloud.storage_url, lambda: self._plugin.get_project_id(keystone))
         catalog = None
         if isinstance(self._plugin, BaseIdentityPlugin):
             catalog = self._plugin.get_access(keystone).service_catalog

@@ -1,7 +1,7 @@
 """Holds the one token of this process: signs in once for all callers, renews in time.
 
-Decides when to sign in; ``keystone`` signs in, in a thread. Uses no timers:
-every decision falls when a caller asks, so nothing has to be stopped at the end.
+Decides when to sign in; ``keystone`` signs in, in a thread. Every decision falls when a
+caller asks. The only timer limits a sign-in, so nothing has to be stopped at the end.
 
 =============================  =============================================================
 state of the token             what a caller gets
@@ -24,9 +24,11 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from swift_provider.client.identity.clouds import Cloud
@@ -51,6 +53,10 @@ LONGEST_RETRY_AFTER_SECONDS = 300.0
 #: A pause begins if Swift rejects two tokens within this time. Its length is the same,
 #: and both double while the rejections go on.
 FIRST_REJECTION_SECONDS = 5.0
+
+#: A sign-in is this many requests to Keystone at most: its versions, the token, and one
+#: for methods that sign in twice.
+SIGN_IN_REQUESTS = 3
 
 #: The least lifetime that a token is taken to have. A lifetime of 0 would mean a sign-in
 #: for each request.
@@ -89,12 +95,6 @@ class _Pause:
         return max(0.0, self.began_at + self.seconds - now) if now >= self.began_at else 0.0
 
 
-class _Clock(Protocol):
-    """The part of a reactor that tells the time, in seconds."""
-
-    def seconds(self) -> float: ...
-
-
 class Authenticator:
     """Holds the token. Use it from the reactor's thread only.
 
@@ -107,7 +107,7 @@ class Authenticator:
 
     def __init__(
         self,
-        reactor: _Clock,
+        reactor: IReactorTime,
         cloud: Cloud,
         run_in_thread: Callable[..., Deferred[Any]],
         *,
@@ -118,7 +118,9 @@ class Authenticator:
         self._reactor = reactor
         self._run_in_thread = run_in_thread
         self._observer = observer
-        self._keystone = Keystone(cloud, connect_timeout, response_timeout)
+        self._make_keystone = partial(Keystone, cloud, connect_timeout, response_timeout)
+        self._keystone = self._make_keystone()
+        self._sign_in_seconds = SIGN_IN_REQUESTS * (connect_timeout + response_timeout)
         self._token: _Token | None = None
         self._signing_in = False
         self._waiting: list[Deferred[Authorization]] = []
@@ -185,8 +187,15 @@ class Authenticator:
         self._signing_in = True
         started = self._reactor.seconds()
         running = maybeDeferred(self._run_in_thread, self._keystone.sign_in)
+        running.addTimeout(self._sign_in_seconds, self._reactor, self._sign_in_timed_out)
         running.addCallback(self._granted, started)
         running.addErrback(self._failed)
+
+    def _sign_in_timed_out(self, result: object, seconds: float) -> NoReturn:
+        """requests limits each silence, not the whole: Keystone may send a byte a minute."""
+        # The thread still uses the old one, and each is for one thread only.
+        self._keystone = self._make_keystone()
+        raise AuthUnavailableError(f"Keystone did not complete the sign-in within {seconds:g} s")
 
     def _granted(self, grant: Grant, started: float) -> None:
         lifetime = float("inf") if grant.lifetime is None else grant.lifetime

@@ -31,6 +31,12 @@ class Thread:
     def idle(self) -> bool:
         return not self._jobs
 
+    def leave(self) -> Deferred[Any]:
+        """Let the one pending job hang; the test fires its Deferred."""
+        ((done, _, _),) = self._jobs
+        self._jobs = []
+        return done
+
     def run(self) -> None:
         """Run the one pending job."""
         ((done, function, arguments),) = self._jobs

@@ -272,3 +272,20 @@ def test_a_broken_thread_pool(harness: Harness) -> None:
     harness.thread = closed  # type: ignore[assignment]
     harness.sign_in_to()
     assert isinstance(harness.ask()[1][0], AuthError)
+
+
+def test_a_keystone_that_trickles(harness: Harness) -> None:
+    """A sign-in that never ends fails after a limit, and the next one does not wait for it."""
+    harness.sign_in_to(response_timeout=10.0)
+    _, came = harness.ask()
+    hanging = harness.thread.leave()
+    harness.clock.advance(3 * 15.0)
+    (error,) = came
+    assert isinstance(error, AuthUnavailableError)
+    assert "within 45 s" in str(error)
+    harness.clock.advance(60)
+    assert isinstance(harness.get(), Authorization)
+    hanging.callback(None)  # what comes of the first sign-in does not count any more
+    assert isinstance(harness.get(), Authorization)
+    assert harness.keystone.sign_ins == 1
+    assert harness.clock.getDelayedCalls() == []

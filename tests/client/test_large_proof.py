@@ -1,0 +1,234 @@
+"""What proves that a large object is whole, and what must stay for it to become whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError
+
+from swift_provider.client import Store
+from swift_provider.errors import AccessDeniedError, ServerBusyError, TimedOutError
+from tests.client.conftest import Faulty
+from tests.client.test_large_objects import MIB, SIZE, Raw, cutting, raw
+from tests.client.trouble import (
+    SHORT_PATIENCE,
+    MakeFile,
+    begin,
+    content_of,
+    soon,
+    stored,
+)
+from tests.servers.faults import ON_REQUEST, Answer, Stall
+
+__all__ = ["cutting", "raw"]
+
+MANIFEST = ("PUT", "multipart-manifest=put")
+#: A time that no test run reaches.
+LATER = "4102444800"
+
+
+def commit_manifest(raw: Raw, container: str) -> Any:
+    """The manifest that Swift was asked to store, stored at last."""
+    listed = raw("GET", f"{container}_segments?format=json").json()
+    rows = [
+        {
+            "path": f"/{container}_segments/{row['name']}",
+            "etag": row["hash"],
+            "size_bytes": row["bytes"],
+        }
+        for row in listed
+    ]
+    return raw("PUT", f"{container}/name?multipart-manifest=put", json.dumps(rows))
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (lambda: Answer(504, after=None, times=None, match=MANIFEST), ServerBusyError),
+        (lambda: Answer(502, after=None, times=None, match=MANIFEST), ServerBusyError),
+        (lambda: Stall(ON_REQUEST, times=None, match=MANIFEST), TimedOutError),
+    ],
+    ids=["504", "502", "no answer"],
+)
+async def test_a_manifest_that_swift_commits_late_finds_its_segments(
+    faulty: Faulty,
+    cutting: Callable[..., Store],
+    store: Store,
+    container: str,
+    make_file: MakeFile,
+    raw: Raw,
+    fault: Callable[[], Any],
+    error: type[Exception],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """While the outcome of the manifest's PUT is unknown its segments stay, and the log
+    says where.
+    """
+    faulty.proxy.add(fault())
+    sending = cutting(patience=SHORT_PATIENCE, response_timeout=1)
+    with pytest.raises(error):
+        await sending.put("name", make_file(content_of(SIZE)))
+    assert f"stay in the container {container}_segments under name/" in caplog.text
+    assert commit_manifest(raw, container).status_code == 201
+    assert await stored(store, "name") == content_of(SIZE)
+
+
+async def test_a_cancelled_manifest_finds_its_segments(
+    faulty: Faulty,
+    cutting: Callable[..., Store],
+    store: Store,
+    container: str,
+    make_file: MakeFile,
+    raw: Raw,
+) -> None:
+    """Swift may go on with a manifest's PUT although its client is gone."""
+    faulty.proxy.add(stall := Stall(ON_REQUEST, match=MANIFEST))
+    upload = begin(cutting().put("name", make_file(content_of(SIZE))))
+    await soon(stall.happened())
+    upload.cancel()
+    with pytest.raises(CancelledError):
+        await soon(upload)
+    assert commit_manifest(raw, container).status_code == 201
+    assert await stored(store, "name") == content_of(SIZE)
+
+
+async def test_a_refusal_after_an_unknown_outcome_proves_nothing(
+    faulty: Faulty,
+    cutting: Callable[..., Store],
+    store: Store,
+    container: str,
+    make_file: MakeFile,
+    raw: Raw,
+) -> None:
+    """The first PUT of the manifest may still be stored when the second is refused."""
+    faulty.proxy.add(
+        Answer(504, after=None, match=MANIFEST), Answer(403, times=None, match=MANIFEST)
+    )
+    with pytest.raises(AccessDeniedError):
+        await cutting().put("name", make_file(content_of(SIZE)))
+    assert commit_manifest(raw, container).status_code == 201
+    assert await stored(store, "name") == content_of(SIZE)
+
+
+async def test_a_slow_manifest_gets_a_retry_in_the_module_too(
+    faulty: Faulty,
+    cutting: Callable[..., Store],
+    store: Store,
+    container: str,
+    make_file: MakeFile,
+) -> None:
+    """The time for retries is longer than one response timeout."""
+    faulty.proxy.add(stall := Stall(ON_REQUEST, match=MANIFEST))
+    sending = cutting(patience=SHORT_PATIENCE, response_timeout=2)
+    assert SHORT_PATIENCE.total_seconds < 2
+    await sending.put("name", make_file(content_of(SIZE)))
+    assert stall.fired == 1
+    assert await stored(store, "name") == content_of(SIZE)
+
+
+# What proves that it is whole
+
+
+async def test_a_large_object_with_all_its_segments_has_no_flaw(
+    cutting: Callable[..., Store], container: str, make_file: MakeFile
+) -> None:
+    """Nothing is wrong with what was just stored."""
+    store = cutting()
+    await store.put("name", make_file(content_of(SIZE)))
+    info = await store.head("name", newest=True)
+    assert await store.flaw(info) is None
+    assert await store.same_content(info, make_file(content_of(SIZE)))
+
+
+@pytest.mark.parametrize(
+    ("change", "flaw"),
+    [
+        (lambda raw, path: raw("DELETE", path), "is gone"),
+        (lambda raw, path: raw("PUT", path, content_of(MIB + 1)), "was replaced"),
+        (lambda raw, path: raw("PUT", path, content_of(MIB)[::-1]), "was replaced"),
+        (lambda raw, path: raw("POST", path, X_Delete_At=LATER), "will be deleted"),
+    ],
+    ids=["gone", "longer", "other bytes", "expires"],
+)
+@pytest.mark.parametrize("number", [0, 2])
+async def test_a_manifest_outlives_its_segments(
+    cutting: Callable[..., Store],
+    container: str,
+    make_file: MakeFile,
+    raw: Raw,
+    change: Callable[[Raw, str], Any],
+    flaw: str,
+    number: int,
+) -> None:
+    """HEAD of the manifest looks as before; each segment is asked for by its name."""
+    store = cutting()
+    stored_as = await store.put("name", make_file(content_of(SIZE)))
+    segment = raw.names(f"{container}_segments")[number]
+    change(raw, f"{container}_segments/{segment}")
+    info = await store.head("name", newest=True)
+    assert (info.size, info.etag) == (SIZE, stored_as.etag)
+    found = await store.flaw(info)
+    assert found is not None
+    assert flaw in found
+    assert segment in found
+
+
+async def test_all_segments_are_gone(
+    cutting: Callable[..., Store], container: str, make_file: MakeFile, raw: Raw
+) -> None:
+    """The same without a single segment."""
+    store = cutting()
+    await store.put("name", make_file(content_of(SIZE)))
+    for segment in raw.names(f"{container}_segments"):
+        raw("DELETE", f"{container}_segments/{segment}")
+    assert "is gone" in str(await store.flaw(await store.head("name", newest=True)))
+
+
+async def test_an_object_that_expires_is_flawed(
+    store: Store, container: str, make_file: MakeFile, raw: Raw
+) -> None:
+    """Storing it again removes the expiry."""
+    raw("PUT", f"{container}/name", b"content", X_Delete_At=LATER)
+    assert "X-Delete-At" in str(await store.flaw(await store.head("name", newest=True)))
+    await store.put("name", make_file(b"content"))
+    assert await store.flaw(await store.head("name", newest=True)) is None
+
+
+async def test_a_manifest_of_another_program(store: Store, container: str, raw: Raw) -> None:
+    """Ranges, nested manifests and bytes in the manifest itself are looked through."""
+    content = content_of(5000)
+    raw("PUT", f"{container}/part-1", content[:3000])
+    raw("PUT", f"{container}/part-2", content[3000:])
+    raw(
+        "PUT",
+        f"{container}/inner?multipart-manifest=put",
+        json.dumps([{"path": f"/{container}/part-1"}, {"path": f"/{container}/part-2"}]),
+    )
+    rows = [
+        {"path": f"/{container}/inner"},
+        {"path": f"/{container}/part-1", "range": "0-99"},
+        {"data": "bW9yZQ=="},
+    ]
+    raw("PUT", f"{container}/outer?multipart-manifest=put", json.dumps(rows))
+    assert len((await stored(store, "outer")) or b"") == 5000 + 100 + 4
+    for name in ("inner", "outer"):
+        assert await store.flaw(await store.head(name, newest=True)) is None
+    raw("DELETE", f"{container}/part-2")
+    assert "part-2 is gone" in str(await store.flaw(await store.head("inner", newest=True)))
+    assert "inner is incomplete" in str(await store.flaw(await store.head("outer", newest=True)))
+
+
+async def test_the_proving_head_asks_all_replicas(
+    faulty: Faulty, cutting: Callable[..., Store], container: str, make_file: MakeFile
+) -> None:
+    """The object's HEAD and each segment's carry ``X-Newest``."""
+    store = cutting()
+    await store.put("name", make_file(content_of(SIZE)))
+    seen = len(faulty.proxy.requests)
+    await store.flaw(await store.head("name", newest=True))
+    heads = [one for one in faulty.proxy.requests[seen:] if one.method == "HEAD"]
+    assert len(heads) == 5
+    assert [one.headers.get("x-newest") for one in heads] == ["true"] * 5

@@ -1,0 +1,132 @@
+"""What answers in Swift's place is not taken for Swift."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.web.http_headers import Headers
+
+from swift_provider.client import Store
+from swift_provider.client.answers import is_from_swift
+from swift_provider.errors import ObjectNotFoundError, ServerBusyError
+from tests.client.conftest import Faulty
+from tests.client.trouble import SHORT_PATIENCE, MakeFile, content_of
+from tests.servers.faults import Answer
+
+PAGE = b"<html><h1>Sorry</h1>We are maintaining our systems.</html>"
+#: As a web server sends with a file of its own.
+NGINX = {
+    "Server": "nginx",
+    "Content-Type": "text/html",
+    "Last-Modified": "Thu, 26 Nov 2026 10:00:00 GMT",
+    "ETag": '"65630f1a-37"',
+    "Accept-Ranges": "bytes",
+}
+HASHED = {"ETag": '"0123456789abcdef0123456789abcdef"', "Content-Type": "text/html"}
+
+
+@pytest.mark.parametrize("headers", [{}, NGINX, HASHED], ids=["bare", "nginx", "hashed"])
+@pytest.mark.parametrize("status", [200, 203])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: store.get("object"),
+        lambda store: store.head("object"),
+        lambda store: store.check(),
+        lambda store: store.list().__anext__(),
+        lambda store: store.delete("object"),
+    ],
+    ids=["get", "head", "check", "list", "delete"],
+)
+async def test_a_foreign_200_is_a_temporary_failure(
+    faulty: Faulty,
+    container: str,
+    headers: dict[str, str],
+    status: int,
+    ask: Callable[[Store], Any],
+) -> None:
+    """A maintenance page is no object, no container and no listing."""
+    faulty.proxy.add(Answer(status, PAGE, headers, times=None))
+    store = faulty.store(container, patience=SHORT_PATIENCE)
+    with pytest.raises(ServerBusyError, match="not Swift's"):
+        await ask(store)
+
+
+async def test_a_foreign_201_stores_nothing(
+    faulty: Faulty, container: str, make_file: MakeFile
+) -> None:
+    """An upload is not done when something else says so."""
+    faulty.proxy.add(Answer(201, after=None, times=None, match=("PUT", "")))
+    store = faulty.store(container, patience=SHORT_PATIENCE)
+    with pytest.raises(ServerBusyError, match="not Swift's"):
+        await store.put("name", make_file(content_of(1000)))
+
+
+async def test_a_page_that_comes_once_costs_a_retry(
+    faulty: Faulty, container: str, make_file: MakeFile
+) -> None:
+    """The next attempt gets the object."""
+    store = faulty.store(container, patience=SHORT_PATIENCE)
+    await store.put("name", make_file(b"content"))
+    faulty.proxy.add(page := Answer(200, PAGE, NGINX, match=("GET", "/name$")))
+    download = await store.get("name")
+    download.abandon()
+    assert page.fired == 1
+    assert download.info.size == 7
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["container seen", "container not seen"])
+async def test_a_foreign_404_is_not_believed(faulty: Faulty, container: str, seen: bool) -> None:
+    """Where nothing of Swift answers, nobody knows whether the object is there."""
+    store = faulty.store(container, patience=SHORT_PATIENCE)
+    if seen:
+        await store.check()
+    faulty.proxy.add(Answer(404, PAGE, NGINX, times=None))
+    for ask in (store.get, store.head):
+        with pytest.raises(ServerBusyError, match="not Swift's"):
+            await ask("name")
+
+
+async def test_a_404_without_signs_is_believed_if_the_container_answers(
+    faulty: Faulty, container: str
+) -> None:
+    """Some proxies remove the transaction id; the container's own headers are left."""
+    store = faulty.store(container, patience=SHORT_PATIENCE)
+    await store.check()
+    faulty.proxy.add(Answer(404, times=None, match=("GET", "/name$")))
+    seen = len(faulty.proxy.requests)
+    with pytest.raises(ObjectNotFoundError):
+        await store.get("name")
+    asked = [(one.method, one.path.rpartition("/")[2]) for one in faulty.proxy.requests[seen:]]
+    assert asked == [("GET", "name"), ("HEAD", container)]
+
+
+async def test_a_404_of_swift_costs_one_request(faulty: Faulty, container: str) -> None:
+    """With the container seen just before, a signed 404 is an answer."""
+    store = faulty.store(container, patience=SHORT_PATIENCE)
+    await store.check()
+    seen = len(faulty.proxy.requests)
+    with pytest.raises(ObjectNotFoundError):
+        await store.get("name")
+    assert len(faulty.proxy.requests) == seen + 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "signed"),
+    [
+        ({}, False),
+        (NGINX, False),
+        (HASHED, False),
+        ({"X-Trans-Id": "tx1"}, True),
+        ({"X-Openstack-Request-Id": "tx1"}, True),
+        ({"X-Timestamp": "1700000000.00000"}, True),
+        ({"X-Container-Object-Count": "0"}, True),
+        ({**HASHED, "Last-Modified": "Thu, 26 Nov 2026 10:00:00 GMT"}, True),
+    ],
+)
+def test_the_signs_of_swift(headers: dict[str, str], signed: bool) -> None:
+    """Swift's own headers; or an object's MD5 together with its date."""
+    found = Headers({name: [value] for name, value in headers.items()})
+    assert is_from_swift(found) == signed
