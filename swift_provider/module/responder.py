@@ -5,14 +5,13 @@ Follows ``Responder`` in Synapse's ``synapse/media/_base.py``. The consumer is o
 * a request of a Matrix client;
 * Synapse's multipart consumer around a request of another homeserver;
 * a ``BackgroundFileConsumer``: Synapse pulls the file back to its disk, for example to
-  make a thumbnail. It writes under the file's final name.
+  make a thumbnail. See :mod:`swift_provider.module.pull_back`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
@@ -27,6 +26,7 @@ from twisted.web.http import Request
 from swift_provider.client import Download
 from swift_provider.errors import ConsumerStoppedError, SwiftProviderError
 from swift_provider.module.matrix_errors import error_for_client
+from swift_provider.module.pull_back import PullBack
 
 logger = logging.getLogger(__name__)
 
@@ -36,34 +36,60 @@ class SwiftResponder(Responder):
 
     :param path: the file's path, relative to the media store; for the log.
     :param local_path: where Synapse would keep its local copy; ``None`` if it keeps none.
+    :param run_in_thread: calls a function in a thread, as :meth:`ModuleApi.defer_to_thread`.
     """
 
-    def __init__(self, download: Download, path: str, local_path: str | None) -> None:
+    def __init__(
+        self,
+        download: Download,
+        path: str,
+        local_path: str | None,
+        run_in_thread: Callable[[Callable[[], None]], Awaitable[None]],
+    ) -> None:
         self._download = download
         self._path = path
-        self._local_path = local_path
-        self._pulls_back = False
+        self._run_in_thread = run_in_thread
+        self._pull_back = None if local_path is None else PullBack(local_path)
         self._delivered = False
         self._write_failure: Failure | None = None
+
+    def __enter__(self) -> None:
+        if self._pull_back is not None:
+            self._pull_back.protect()
 
     def write_to_consumer(self, consumer: IConsumer) -> Deferred[None]:
         """Stream the file.
 
         :returns: fires when the consumer has all bytes and their length and checksum were
-            right. Fails with :class:`ConsumerRequestedStopError` if the client closed its
-            connection; with :class:`SynapseError` if Swift failed (503 if a retry may
-            help); or with what the consumer raised.
+            right; if Synapse pulls the file back, when it has its final name. Fails with
+            :class:`ConsumerRequestedStopError` if the client closed its connection; with
+            :class:`SynapseError` if Swift failed (503 if a retry may help); or with what
+            the consumer raised.
         """
-        done = self._download.deliver(consumer)
         if isinstance(consumer, BackgroundFileConsumer):
-            self._pulls_back = True
+            pulled: Deferred[None] = make_deferred_yieldable(
+                run_in_background(self._write_to_disk, consumer)
+            )
+            return pulled
+        if self._pull_back is not None:
+            self._pull_back.unprotect()
+        delivered: Deferred[None] = make_deferred_yieldable(self._download.deliver(consumer))
+        return delivered.addErrback(self._fail, consumer)
+
+    async def _write_to_disk(self, consumer: Any) -> None:
+        if self._pull_back is not None:
+            self._pull_back.begin()
+        try:
+            done = self._download.deliver(consumer)
             if not done.called:
                 run_in_background(consumer.wait).addErrback(self._writer_failed)
-        delivered: Deferred[None] = make_deferred_yieldable(done)
-        return delivered.addCallbacks(self._end, self._fail, errbackArgs=(consumer,))
-
-    def _end(self, result: None) -> None:
-        self._delivered = True
+            await make_deferred_yieldable(done)
+            self._delivered = True
+        except Exception:
+            self._fail(Failure(), consumer).raiseException()
+        await consumer.wait()
+        if self._pull_back is not None:
+            await self._run_in_thread(self._pull_back.publish)
 
     def _writer_failed(self, failure: Failure) -> Failure | None:
         """Synapse's writer thread could not write, for example because the disk is full.
@@ -72,7 +98,7 @@ class SwiftResponder(Responder):
         download, so without this Synapse would wait for ever.
         """
         if self._delivered:
-            return failure  # Synapse waits for the thread next, and gets its error there.
+            return failure  # _write_to_disk() waits for the thread next, and gets its error.
         self._write_failure = failure
         self._download.abandon()
         return None
@@ -99,11 +125,8 @@ class SwiftResponder(Responder):
         trace: TracebackType | None,
     ) -> None:
         self._download.abandon()
-        if kind is not None and self._pulls_back and self._local_path is not None:
-            # Synapse writes what it pulls back under the final name. It would serve
-            # an incomplete file from then on.
-            with contextlib.suppress(OSError):
-                os.unlink(self._local_path)
+        if self._pull_back is not None:
+            self._pull_back.end()
 
 
 def _break_off(request: Request) -> None:

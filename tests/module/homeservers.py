@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +82,23 @@ class Homeserver(Synapse):
             < count
         ):
             assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            time.sleep(process.POLL_SECONDS)
+
+    def kill(self) -> None:
+        """End Synapse with SIGKILL."""
+        assert self._process is not None
+        self._process.stop(first=signal.SIGKILL)
+        self._process = None
+
+    def reload_logging(self) -> None:
+        """Send SIGHUP, and wait until Synapse has read its log configuration again. Blocking."""
+        assert self._process is not None
+        done = "Reloaded log config"
+        before = self.log.read_text().count(done)
+        os.kill(self._process.pid, signal.SIGHUP)
+        deadline = time.monotonic() + 20
+        while self.log.read_text().count(done) == before:
+            assert time.monotonic() < deadline, "Synapse did not reload its log configuration"
             time.sleep(process.POLL_SECONDS)
 
     def lose_disk(self) -> None:

@@ -119,7 +119,7 @@ async def test_part_of_a_file_does_not_stay_on_disk(servers: Servers) -> None:
     content = noise()
     uri = await there(servers.here.user.upload, content, "image/png")
     path = media_path(uri)
-    await there(_forget_thumbnails, servers, path)
+    await there(forget_thumbnails, servers, path)
     servers.here.lose_disk()
     _break_for_good(servers, uri, after=len(content) // 2)
     with pytest.raises(requests.HTTPError, match="HTTP 503"):
@@ -217,7 +217,7 @@ def _remote_media(homeserver: Homeserver) -> list[str]:
         return [row[0] for row in connection.execute("SELECT media_id FROM remote_media_cache")]
 
 
-def _forget_thumbnails(servers: Servers, path: str) -> None:
+def forget_thumbnails(servers: Servers, path: str) -> None:
     folder = path.replace("local_content", "local_thumbnails")
     servers.storage.wait_for(servers.second, path)
     for container, prefix in ((servers.main, "matrix/"), (servers.second, "")):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,16 +17,19 @@ import pytest
 from synapse.media._base import ConsumerRequestedStopError
 from synapse.media.media_storage import BackgroundFileConsumer
 from synapse.module_api.errors import SynapseError
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import StringTransport
+from twisted.internet.threads import deferToThread
 from twisted.web.http import HTTPChannel, Request
 
 from swift_provider.client import Store, SwiftClient
 from swift_provider.config import parse_settings
+from swift_provider.module.log_context import begin_for_caller
+from swift_provider.module.pull_back import MARK
 from swift_provider.module.responder import SwiftResponder
 from tests.module.storage import Storage
 from tests.servers.fault_proxy import FaultProxy
-from tests.servers.faults import Answer, Reset, in_response
+from tests.servers.faults import BEFORE_RESPONSE, Answer, Reset, Stall, in_response
 from tests.servers.keystone import REGION, Credentials
 
 BODY = bytes(range(256)) * 12_000  # 3 MB
@@ -42,7 +47,7 @@ class Place:
     async def responder(self) -> SwiftResponder:
         """What ``fetch`` returns."""
         download = await Store(self.client, self.container).get("media")
-        return SwiftResponder(download, "media", str(self.local))
+        return SwiftResponder(download, "media", str(self.local), deferToThread)
 
     async def nothing_left(self) -> None:
         """No slot is taken, and no request is in flight."""
@@ -85,6 +90,11 @@ class DiskFull(io.RawIOBase):
         self.go = threading.Event()
         self.asked = threading.Event()
 
+    def open(self, path: Path) -> DiskFull:
+        """Make an empty file with this name, as ``open`` would."""
+        path.touch()
+        return self
+
     def writable(self) -> bool:
         return True
 
@@ -94,27 +104,81 @@ class DiskFull(io.RawIOBase):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _pull_back(responder: SwiftResponder, file: Any) -> tuple[BackgroundFileConsumer, Deferred]:
+def _pull_back(
+    responder: SwiftResponder, open_file: Callable[[], Any]
+) -> tuple[BackgroundFileConsumer, Deferred]:
     """Pull a file back, as Synapse's ``ensure_media_is_in_local_cache`` does."""
     from twisted.internet import reactor
     from twisted.internet.defer import ensureDeferred
 
-    consumer = BackgroundFileConsumer(file, reactor)
+    consumers = []
 
     async def pull() -> None:
         with responder:
+            consumer = BackgroundFileConsumer(open_file(), reactor)
+            consumers.append(consumer)
             await responder.write_to_consumer(consumer)
             await consumer.wait()
 
-    return consumer, ensureDeferred(pull())
+    pulled = ensureDeferred(pull())
+    return consumers[0], pulled
 
 
 async def test_file_is_pulled_back(place: Place) -> None:
     """Synapse's file consumer gets every byte; it pauses the download from inside ``write``."""
-    _, pulled = _pull_back(await place.responder(), place.local.open("wb"))
+    _, pulled = _pull_back(await place.responder(), partial(place.local.open, "wb"))
     await pulled
     assert place.local.read_bytes() == BODY
     await place.nothing_left()
+
+
+async def test_pull_back_is_cancelled(place: Place) -> None:
+    """Cancelling it releases everything, and leaves neither the file nor a part of it."""
+    stall = Stall(in_response(1_000_000))
+    place.proxy.add(stall)
+    consumer, pulled = _pull_back(await place.responder(), partial(place.local.open, "wb"))
+    await stall.happened()
+    pulled.cancel()
+    with pytest.raises(ConsumerRequestedStopError):
+        await pulled
+    await consumer.wait()
+    assert list(place.local.parent.iterdir()) == []
+    await place.nothing_left()
+
+
+async def test_fetch_is_cancelled(place: Place) -> None:
+    """Cancelling a request for a file releases everything."""
+    stall = Stall(BEFORE_RESPONSE)
+    place.proxy.add(stall)
+    fetched = begin_for_caller(Store(place.client, place.container).get, "media")
+    await stall.happened()
+    fetched.cancel()
+    with pytest.raises(CancelledError):
+        await fetched
+    await place.nothing_left()
+
+
+async def test_a_file_that_has_the_name_survives(place: Place) -> None:
+    """A file under the final name is there again after a download, and if nothing is read."""
+    place.local.write_bytes(b"whole")
+    with await place.responder():
+        assert not place.local.exists()
+    assert place.local.read_bytes() == b"whole"
+
+
+async def test_leftover_of_another_worker(place: Place) -> None:
+    """A temporary file that another process is writing stays; one that none is writing goes."""
+    names = [f"media{MARK}{name}" for name in ("live", "dead")]
+    live, dead = (place.local.with_name(name) for name in names)
+    other = place.local.with_name(f"media2{MARK}dead")
+    for path in (live, dead, other):
+        path.touch()
+    with live.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _, pulled = _pull_back(await place.responder(), partial(place.local.open, "wb"))
+        await pulled
+    assert place.local.read_bytes() == BODY
+    assert sorted(place.local.parent.iterdir()) == sorted([live, other, place.local])
 
 
 async def test_unused(place: Place) -> None:
@@ -127,7 +191,7 @@ async def test_unused(place: Place) -> None:
 async def test_body_fails_for_good(place: Place) -> None:
     """Synapse gets the error, its writer's thread ends, and the incomplete file is removed."""
     place.proxy.add(Reset(in_response(1_000_000)), Answer(404, times=None))
-    consumer, pulled = _pull_back(await place.responder(), place.local.open("wb"))
+    consumer, pulled = _pull_back(await place.responder(), partial(place.local.open, "wb"))
     with pytest.raises(SynapseError):
         await pulled
     await consumer.wait()  # returns when the thread has ended
@@ -138,11 +202,9 @@ async def test_body_fails_for_good(place: Place) -> None:
 async def test_disk_is_full_while_the_download_is_paused(place: Place) -> None:
     """A writer that fails while the download is paused ends it; Synapse does not wait for ever."""
     from twisted.internet import reactor
-    from twisted.internet.threads import deferToThread
 
     file = DiskFull()
-    place.local.touch()
-    consumer, pulled = _pull_back(await place.responder(), file)
+    consumer, pulled = _pull_back(await place.responder(), partial(file.open, place.local))
     await deferToThread(file.asked.wait, 30)
     while not consumer._paused_producer:
         await _turn(reactor)
@@ -156,10 +218,9 @@ async def test_disk_is_full_while_the_download_is_paused(place: Place) -> None:
 async def test_disk_is_full_after_the_last_byte(place: Place, storage: Storage) -> None:
     """If only the write of the last bytes fails, the incomplete file is removed too."""
     storage.put(place.container, "media", b"small")
-    place.local.touch()
     file = DiskFull()
     file.go.set()
-    _, pulled = _pull_back(await place.responder(), file)
+    _, pulled = _pull_back(await place.responder(), partial(file.open, place.local))
     with pytest.raises(OSError, match="No space left"):
         await pulled
     assert not place.local.exists()
