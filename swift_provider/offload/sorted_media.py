@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from swift_provider.errors import LooksWrongError
 from swift_provider.offload.cache import as_cache_errors
 from swift_provider.offload.database import Database
 from swift_provider.offload.media_names import Media
@@ -55,6 +56,16 @@ class Plan:
             database.idle_remote(None),
         )
         return self._sort()
+
+    def read_all_known(self, database: Database) -> None:
+        """As :meth:`read_all`, for a job that judges by it which files there should be.
+
+        :raises LooksWrongError: if there are no media at all.
+        """
+        if self.read_all(database) == 0:
+            raise LooksWrongError(
+                "Synapse's database has no media at all, so it is probably the wrong database"
+            )
 
     def _insert(self, sql: str, rows: Iterable[tuple[str | None, ...]]) -> None:
         with as_cache_errors(_WHAT):

@@ -19,15 +19,14 @@ class Outcome(Enum):
 
     PRESENT = "it was there before"
     UPLOADED = "it was uploaded"
-    REPLACED = "it was uploaded and replaced a wrong object"
+    REPLACED = "it was uploaded and replaced a wrong or unreliable object"
 
 
 class Placing:
     """Decides for each file which requests are needed, and sends them.
 
-    :param proof: whether files will be deleted from the disk. Then only Swift's answer
-        about the object itself counts as proof. Otherwise a row of the listing with the
-        same length and MD5 is enough.
+    :param proof: whether only Swift's answer about the object itself counts. Otherwise a
+        row of the listing with the same length and MD5 is enough, though it may be stale.
     :param dry_run: ask Swift, but upload nothing.
     """
 
@@ -37,11 +36,14 @@ class Placing:
         self._dry_run = dry_run
 
     async def ensure(self, file: Expected, source: FileSource, hint: Hint) -> Outcome:
-        """Make sure that Swift holds exactly this file.
+        """Make sure that Swift holds exactly this file, and will go on holding it.
 
         * The listing lacks the object: a PUT that does not overwrite.
         * The listing has the object: a HEAD and a comparison, or only the comparison.
         * The listing does not tell: a HEAD, then a PUT if there is no object.
+
+        The HEAD asks all replicas. An object with the same bytes that cannot be relied on
+        (see :meth:`.Store.flaw`) is uploaded again.
 
         :param source: opened, and checked against the database.
         :raises KeptError: if Swift holds something else, which may be the better copy.
@@ -49,7 +51,7 @@ class Placing:
         :raises OSError: if it cannot be read.
         :raises SwiftProviderError: if Swift fails for good.
         """
-        if hint is Unlisted.ABSENT and source.size <= HEAD_FIRST_BYTES:
+        if hint is Unlisted.ABSENT and source.size <= HEAD_FIRST_BYTES and not self._dry_run:
             try:
                 return await self._upload(file, source)
             except ObjectExistsError:
@@ -60,13 +62,16 @@ class Placing:
             if await self._store.same_content(listed, source):
                 return Outcome.PRESENT
         try:
-            info = await self._store.head(file.path)
+            info = await self._store.head(file.path, newest=True)
         except ObjectNotFoundError:
             return await self._upload(file, source)
-        if await self._store.same_content(info, source):
+        same = await self._store.same_content(info, source)
+        flaw = await self._store.flaw(info)
+        if same and flaw is None:
             return Outcome.PRESENT
-        if not self._is_wrong(file, info):
-            raise KeptError("Swift has another file under this name")
+        if not same and not self._is_wrong(file, info):
+            also = "" if flaw is None else f", and it cannot be relied on: {flaw}"
+            raise KeptError(f"Swift has another file under this name{also}")
         await self._put(file, source, if_absent=False)
         return Outcome.REPLACED
 

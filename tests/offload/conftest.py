@@ -150,6 +150,10 @@ class Objects:
         """As listed."""
         return {row["name"] for row in self._connection.get_container(self.container)[1]}
 
+    def listing(self, prefix: str) -> bytes:
+        """As Swift sends it."""
+        return json.dumps(self._connection.get_container(self.container, prefix=prefix)[1]).encode()
+
     def segments(self) -> dict[str, bytes]:
         """Names and contents in the container that has this one's segments, in order."""
         container = f"{self.container}_segments"
@@ -172,6 +176,26 @@ class Objects:
     def delete(self, name: str) -> None:
         """Delete an object."""
         self._connection.delete_object(self.container, name)
+
+    def delete_segment(self, number: int) -> None:
+        """Delete one segment, and leave the manifest as it is."""
+        name = list(self.segments())[number]
+        self._connection.delete_object(f"{self.container}_segments", name)
+
+    def let_expire(self, name: str) -> None:
+        """Have Swift delete an object, at a time that no test run reaches."""
+        self._connection.post_object(self.container, name, {"X-Delete-At": "4102444800"})
+
+    def headers(self, name: str) -> dict[str, str]:
+        """Of a HEAD."""
+        found: dict[str, str] = self._connection.head_object(self.container, name)
+        return found
+
+    def make_dynamic(self, name: str, content: bytes) -> None:
+        """Store a dynamic large object of one segment."""
+        self[f"parts/{name}"] = content
+        manifest = {"X-Object-Manifest": f"{self.container}/parts/{name}"}
+        self._connection.put_object(self.container, name, b"", headers=manifest)
 
     def modified(self, name: str) -> str:
         """When it was stored."""

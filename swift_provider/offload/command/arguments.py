@@ -61,7 +61,9 @@ def parser() -> argparse.ArgumentParser:
     _add_upload(upload)
     verify = command(
         "verify",
-        "Check that each media in Synapse's database has an intact copy on disk or in Swift.",
+        "Check that each media in Synapse's database has an intact copy on disk or in Swift, and "
+        "none that is bad on disk. Nothing is downloaded: of an object without a file on disk "
+        "only the length is compared with the database, not the SHA-256.",
     )
     _add_base_path(verify)
     _add_swift(verify)

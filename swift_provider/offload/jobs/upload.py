@@ -1,8 +1,9 @@
 """The job ``upload``: uploads files, and then deletes them from the disk if asked to.
 
 A local file is deleted only after Swift has shown in this run that it holds the same
-bytes (see :mod:`swift_provider.offload.upload_if_missing`), and only if the file has not changed
-since it was compared. So the process can be killed at any time without loss.
+bytes and will go on holding them (see :mod:`swift_provider.offload.upload_if_missing`),
+and only if the file has not changed since it was compared. So the process can be killed
+at any time without loss.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ class Upload(Job[UploadTally]):
         self._cache = cache
         self._database = database
         self._options = options
-        self._placing = Placing(store, proof=options.delete, dry_run=options.dry_run)
+        # A repair with --all looks for objects that were lost: a listing may still have them.
+        proof = options.delete or options.everything
+        self._placing = Placing(store, proof=proof, dry_run=options.dry_run)
         self._gone: list[Media] = []
 
     async def _work(self) -> None:

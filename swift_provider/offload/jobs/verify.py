@@ -1,7 +1,9 @@
 """The job ``verify``: counts for each media that Synapse knows where an intact copy is.
 
 It compares the database with the disk and with Swift. It asks Swift about each object,
-because a listing may be late. Thumbnails are left out, because Synapse can make them
+because a listing may be late, and about each segment of a large one. It downloads
+nothing. So it compares the content of an object with the file on disk; if there is none,
+only the length with the database. Thumbnails are left out, because Synapse can make them
 again from the media.
 """
 
@@ -11,7 +13,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import closing
 from typing import Any
 
-from swift_provider.client import FileSource, ObjectInfo, Store
+from swift_provider.client import ObjectInfo, Store
 from swift_provider.errors import KeptError, ObjectNotFoundError, UnsafeNameError
 from swift_provider.offload.database import Database
 from swift_provider.offload.disk import Expected
@@ -27,9 +29,10 @@ BOTH_EQUAL = "On disk and in Swift"
 ONLY_DISK = "Only on disk"
 ONLY_SWIFT = "Only in Swift"
 BOTH_DIFFERENT = "On disk and in Swift but different"
+BAD_FILE = "Wrong or unreadable on disk, whole in Swift"
 NOWHERE = "Nowhere"
 #: Synapse cannot serve these media, or may serve wrong bytes.
-HOLES = (BOTH_DIFFERENT, NOWHERE)
+HOLES = (BOTH_DIFFERENT, BAD_FILE, NOWHERE)
 
 
 class Verify(Job[Tally]):
@@ -47,7 +50,7 @@ class Verify(Job[Tally]):
         progress: Progress,
     ) -> None:
         super().__init__(reactor, store, progress, Tally())
-        for outcome in (BOTH_EQUAL, ONLY_DISK, ONLY_SWIFT, BOTH_DIFFERENT, NOWHERE):
+        for outcome in (BOTH_EQUAL, ONLY_DISK, ONLY_SWIFT, *HOLES):
             self.tally.counts[outcome] = 0
         self._database = database
         self._base_path = base_path
@@ -73,7 +76,7 @@ class Verify(Job[Tally]):
     def _media(self) -> Iterator[list[Media]]:
         """All media in the database; runs in a thread."""
         with closing(Plan()) as plan:
-            plan.read_all(self._database)
+            plan.read_all_known(self._database)
             yield from plan.pages(PAGE_MEDIA)
 
     def _expected(self, page: list[Media]) -> list[Expected]:
@@ -107,9 +110,14 @@ class Verify(Job[Tally]):
 
     async def _look(self, file: Expected) -> str:
         info = await self._whole_object(file)
-        source = await self._whole_file(file)
-        if source is None:
+        try:
+            source = await self.threads.open_checked(self._base_path, file)
+        except FileNotFoundError:
             return NOWHERE if info is None else ONLY_SWIFT
+        except KeptError as error:
+            # Synapse serves what is on its disk, whatever Swift has.
+            self.progress.note(f"On disk, but {error}: {shown(file.path)}")
+            return NOWHERE if info is None else BAD_FILE
         with source:
             if info is None:
                 return ONLY_DISK
@@ -117,25 +125,19 @@ class Verify(Job[Tally]):
             return BOTH_EQUAL if same else BOTH_DIFFERENT
 
     async def _whole_object(self, file: Expected) -> ObjectInfo | None:
-        """The object; ``None`` if there is none, or if its length is wrong."""
+        """The object; ``None`` if there is none, or if it is not whole or will not last."""
         try:
-            info = await self._store.head(file.path)
+            info = await self._store.head(file.path, newest=True)
         except ObjectNotFoundError:
             return None
-        if info.size is not None and info.size not in file.lengths:
-            self.progress.note(f"In Swift with a wrong length: {shown(file.path)}")
-            return None
-        return info
-
-    async def _whole_file(self, file: Expected) -> FileSource | None:
-        """The file on disk, which the caller closes.
-
-        :returns: ``None`` if there is none, or if it is not what the database says.
-        """
-        try:
-            return await self.threads.open_checked(self._base_path, file)
-        except FileNotFoundError:
-            return None
-        except KeptError as error:
-            self.progress.note(f"On disk, but {error}: {shown(file.path)}")
-            return None
+        if info.size not in file.lengths:
+            flaw = "with a wrong length"
+        elif info.dynamic_large:
+            # Swift joins what a listing names at that moment.
+            flaw = "as a dynamic large object, whose content nothing proves"
+        elif (found := await self._store.flaw(info)) is not None:
+            flaw = f"but {found}"
+        else:
+            return info
+        self.progress.note(f"In Swift {flaw}: {shown(file.path)}")
+        return None
