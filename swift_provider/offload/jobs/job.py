@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
-from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from swift_provider.client import Store
@@ -30,7 +29,6 @@ from swift_provider.offload.tally import Tally
 #: Errors that would fail every other file too.
 CONCERNS_ALL = (
     AuthError,
-    AccessDeniedError,
     ContainerNotFoundError,
     InsufficientStorageError,
     DatabaseUnavailableError,
@@ -40,6 +38,9 @@ CONCERNS_ALL = (
 #: After this many temporary errors without a success in between, Swift counts as down. The
 #: client has retried each of them for minutes.
 TEMPORARY_ERRORS_IN_A_ROW = 20
+#: After this many objects denied without a success in between, Swift counts as denying all.
+#: One object alone may be denied, by a proxy or by a rule of the cluster.
+DENIALS_IN_A_ROW = 5
 
 Result = TypeVar("Result")
 TallyType = TypeVar("TallyType", bound=Tally)
@@ -62,6 +63,8 @@ class Job(ABC, Generic[TallyType]):
         self._store = store
         self._stopping = False
         self._failures_in_a_row = 0
+        self._denials_in_a_row = 0
+        self._may_check = True
 
     def stop(self) -> None:
         """End soon: finish the files in flight, begin no others, and retry nothing."""
@@ -103,9 +106,11 @@ class Job(ABC, Generic[TallyType]):
 
     async def _check_container(self) -> None:
         # An ACL may allow this user the objects and not the container. If it allows
-        # neither, the first object fails and ends the run.
-        with suppress(AccessDeniedError):
+        # neither, the first few objects fail and end the run.
+        try:
             await self._store.check()
+        except AccessDeniedError:
+            self._may_check = False
 
     async def _attempt(self, path: str, work: Awaitable[Result]) -> Result | None:
         """Handle one file; if that fails, count and print the failure.
@@ -117,6 +122,9 @@ class Job(ABC, Generic[TallyType]):
         except CONCERNS_ALL as error:
             self._fail(path, _reason(error), str(error))
             self._stop_for(error)
+        except AccessDeniedError as error:
+            self._fail(path, _reason(error), str(error))
+            await self._denied(error)
         except KeptError as error:
             self._fail(path, str(error))
         except FileChangedError:
@@ -130,8 +138,20 @@ class Job(ABC, Generic[TallyType]):
             self._fail(path, str(error.strerror), str(error))
         else:
             self._failures_in_a_row = 0
+            self._denials_in_a_row = 0
             return result
         return None
+
+    async def _denied(self, error: AccessDeniedError) -> None:
+        """Swift denied one object: stop if it seems to deny them all."""
+        self._denials_in_a_row += 1
+        if self._denials_in_a_row >= DENIALS_IN_A_ROW:
+            self._stop_for(error)
+        elif self._may_check and not self._stopping:
+            try:
+                await self._store.check()
+            except SwiftProviderError as refused:
+                self._stop_for(refused)
 
     def _skip(self, what: str, reason: str) -> None:
         self.tally.skipped[reason] += 1
