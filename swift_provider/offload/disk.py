@@ -54,6 +54,7 @@ def files_of(base_path: str, media: Media, facts: Facts) -> tuple[list[Expected]
 
 
 def _is_there(path: str) -> bool:
+    """Unlike :func:`os.path.lexists`, raises an error that does not say "no such file"."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -72,10 +73,10 @@ def is_on_disk(base_path: str, media: Media) -> bool:
     """Whether the content of a media is there, or any thumbnail; files of any type count.
 
     :raises UnsafeNameError: if Synapse would not use the media's names in a path.
-    :raises OSError: if the folder of the thumbnails cannot be read.
+    :raises OSError: if that cannot be told, because the disk or a folder cannot be read.
     """
     content, thumbnails = places(media.origin, media.filesystem_id, media.kind).on(base_path)
-    if os.path.lexists(content):
+    if _is_there(content):
         return True
     try:
         with os.scandir(thumbnails) as entries:

@@ -49,6 +49,10 @@ class Inputs:
                 f"{path} holds none of the folders of a media store, such as local_content: "
                 "is this Synapse's media_store_path, and is it mounted?"
             )
+        for root in ROOTS:
+            whole = os.path.join(path, root)
+            if os.path.islink(whole) and not os.path.isdir(whole):
+                raise ConfigError(f"{whole} is a link that leads to no folder: is it mounted?")
         return str(path)
 
     def database(self) -> Database:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from swift_provider.offload.cache import Cache
 from swift_provider.offload.command.durations import cut_off, milliseconds
-from swift_provider.offload.command.exit_status import DONE
+from swift_provider.offload.command.exit_status import DONE, SOME_FAILED
 from swift_provider.offload.command.inputs import Inputs
 from swift_provider.offload.jobs import update as jobs
 
@@ -37,12 +37,15 @@ def check_deleted(inputs: Inputs) -> int:
         closing(Cache(inputs.arguments.cache_db)) as cache,
         closing(inputs.progress(cache.count(with_deleted=True))) as progress,
     ):
-        checked = jobs.check_deleted(cache, base_path, progress.advance)
+        checked = jobs.check_deleted(cache, base_path, progress.advance, progress.note)
     print(f"Updated {checked.deleted} as deleted", flush=True)
     if checked.returned:
         print(f"Updated {checked.returned} as back on disk")
     if checked.unsafe:
         print(f"Skipped {checked.unsafe} rows with names that Synapse would not use")
+    if checked.unreadable:
+        print(f"Failed: {checked.unreadable} cannot be looked for; they count as on disk")
+        return SOME_FAILED
     return DONE
 
 

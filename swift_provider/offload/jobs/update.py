@@ -35,18 +35,26 @@ class Checked:
     :ivar deleted: no file of them is on disk any more.
     :ivar returned: a file of them is on disk again.
     :ivar unsafe: Synapse would not use their names in a path.
+    :ivar unreadable: the disk does not tell whether they are there. They count as on disk,
+        so that the next upload looks at them.
     """
 
     deleted: int = 0
     returned: int = 0
     unsafe: int = 0
+    unreadable: int = 0
 
 
-def check_deleted(cache: Cache, base_path: str, advance: Callable[[int], None]) -> Checked:
+def check_deleted(
+    cache: Cache,
+    base_path: str,
+    advance: Callable[[int], None],
+    report: Callable[[str], None],
+) -> Checked:
     """Record which media are gone from the disk, and which are on it again.
 
     :param advance: called with the number of media that were looked at since the last call.
-    :raises OSError: if a folder cannot be read.
+    :param report: called with a message for each media that the disk does not tell about.
     """
     checked = Checked()
     for page in cache.pages(PAGE_ROWS):
@@ -58,6 +66,10 @@ def check_deleted(cache: Cache, base_path: str, advance: Callable[[int], None]) 
             except UnsafeNameError:
                 checked.unsafe += 1
                 continue
+            except OSError as error:
+                report(f"Failed: {media}: cannot be looked for: {error}")
+                checked.unreadable += 1
+                there = True
             if there == known_deleted:
                 (back if there else gone).append(media)
         # Commit each page, so that an interrupted run keeps what it found.

@@ -84,7 +84,8 @@ def test_deleted_and_returned_files_are_noted(store: SynapseStore, cache: Cache)
     store.execute("INSERT INTO local_media_repository (media_id, created_ts) VALUES ('../..', 1)")
     _update(store, cache)
     done: list[int] = []
-    checked = check_deleted(cache, str(store.base), done.append)
+    told: list[str] = []
+    checked = check_deleted(cache, str(store.base), done.append, told.append)
     assert (checked.deleted, checked.returned, checked.unsafe) == (2, 0, 1)
     assert sum(done) == 5
     left = {media.media_id for media in cache.rows()}
@@ -94,9 +95,10 @@ def test_deleted_and_returned_files_are_noted(store: SynapseStore, cache: Cache)
     place.mkdir(parents=True)
     (place / "-all").write_bytes(b"pulled back")
     shutil.rmtree(store.base / "local_thumbnails")
-    checked = check_deleted(cache, str(store.base), done.append)
+    checked = check_deleted(cache, str(store.base), done.append, told.append)
     assert (checked.deleted, checked.returned) == (1, 1)
     assert {media.media_id for media in cache.rows()} == {"with-file", "gone-all", "../.."}
+    assert told == []
 
 
 def test_write(store: SynapseStore, cache: Cache) -> None:
