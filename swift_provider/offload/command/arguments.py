@@ -174,3 +174,9 @@ def _add_upload(to: argparse.ArgumentParser) -> None:
         action="store_true",
         help="handle all media on disk, of any age, not only those in the cache",
     )
+    to.add_argument(
+        "--even-so",
+        action="store_true",
+        help="with --delete: accept a place in Swift that no entry of homeserver.yaml names, so "
+        "that Synapse will not find the files",
+    )

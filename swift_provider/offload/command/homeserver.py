@@ -107,6 +107,13 @@ class Homeserver:
             options = {k: v for k, v in options.items() if k not in ("auth", "auth_type")}
         return parse_settings({**options, **given}, where)
 
+    def entries(self) -> list[Settings]:
+        """The places where Synapse looks: the options of each entry for Swift.
+
+        :raises ConfigError: if an entry is wrong.
+        """
+        return [parse_settings(options, where) for where, options in self._entries()]
+
     def _missing_entry(self) -> str:
         """The remedy for a configuration without an entry for Swift."""
         modules = self._modules()

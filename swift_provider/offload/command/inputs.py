@@ -9,6 +9,7 @@ import sys
 from swift_provider.config import Settings
 from swift_provider.errors import ConfigError
 from swift_provider.offload.command.homeserver import DATABASE_YAML, Homeserver, read_database_yaml
+from swift_provider.offload.command.place import check_place
 from swift_provider.offload.database import Database
 from swift_provider.offload.media_names import ROOTS
 from swift_provider.offload.progress import Progress, progress
@@ -82,6 +83,14 @@ class Inputs:
         return self._homeserver.settings(
             {name: getattr(self.arguments, name) for name in _SWIFT_FLAGS}
         )
+
+    def check_place(self) -> None:
+        """Before files are deleted: see :func:`.place.check_place`.
+
+        :raises ConfigError: if Synapse does not look at the place in Swift.
+        """
+        if not self.arguments.even_so:
+            check_place(self._homeserver, self.settings())
 
     def progress(self, total: int | None) -> Progress:
         """Show the command's progress on stderr.

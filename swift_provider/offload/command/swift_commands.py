@@ -34,6 +34,8 @@ def upload(inputs: Inputs) -> int:
         dry_run=arguments.dry_run,
         everything=arguments.all,
     )
+    if options.delete:
+        inputs.check_place()
     store = _store(inputs)
     with (
         closing(Cache(arguments.cache_db)) as cache,

@@ -260,7 +260,7 @@ def test_missing_container(offload: Script, store: SynapseStore) -> None:
     """A container that does not exist ends the run at once, with status 3."""
     path = store.add_local("abcdef")
     offload("update-db", "2m")
-    ended = offload("upload", store.base, "no-such-container", "--delete")
+    ended = offload("upload", store.base, "no-such-container", "--delete", "--even-so")
     assert ended.returncode == 3
     assert ended.stdout == ""
     assert ended.stderr.startswith("swift_media_upload: HEAD no-such-container: ")
