@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from swift_provider.errors import CacheError, ConfigError
 from swift_provider.offload.lock import RunLock
@@ -31,6 +32,10 @@ _COLUMNS = """
 #: SQLite's ``user_version`` of a cache that an update has filled; it is 0 in a new file.
 _UPDATED = 1
 _NAMES = {"origin", "media_id", "filesystem_id", "type", "known_deleted"}
+#: How long to wait while another program, such as ``s3_media_upload``, writes to the cache.
+BUSY_TIMEOUT_SECONDS = 5.0
+#: SQLite's words for errors that a new file would not cure.
+_NOT_DAMAGE = ("locked", "full", "readonly", "unable to open", "interrupted")
 
 
 @dataclass(frozen=True)
@@ -57,13 +62,13 @@ class Cache:
     def __init__(self, path: str) -> None:
         self._lock = RunLock(path)
         self._mutex = threading.Lock()
+        self._path = path
         try:
             self._connection = self._open(path)
         except sqlite3.Error as error:
             self._lock.close()
             raise ConfigError(
-                f"{path} cannot be used as the cache: {error}. "
-                "It is safe to delete: the next 'update' makes a new one"
+                f"{path} cannot be used as the cache: {error}{self._remedy(str(error))}"
             ) from error
         except BaseException:
             self._lock.close()
@@ -71,7 +76,9 @@ class Cache:
 
     @staticmethod
     def _open(path: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
+        )
         try:
             connection.execute("PRAGMA cache_size = -8192")
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -145,10 +152,12 @@ class Cache:
         """Create the unique index of a table.
 
         SQLite cannot rename an index, and the old table's index still exists: so two
-        names alternate.
+        names alternate. ``s3_media_upload`` adds ``media_id_idx`` to a table that has an
+        index of the other name, so the old table may have both: the other one goes.
         """
         taken = _index(self._connection, "media")
         name = "media_key_idx" if taken == "media_id_idx" else "media_id_idx"
+        self._connection.execute(f"DROP INDEX IF EXISTS {name}")
         self._connection.execute(f"CREATE UNIQUE INDEX {name} ON {table} (origin, media_id)")
 
     def _insert(
@@ -173,7 +182,7 @@ class Cache:
     @property
     def updated(self) -> bool:
         """Whether an update has ever filled the cache, even if it found no media."""
-        with as_cache_errors("the cache"):
+        with self._errors():
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         return bool(version == _UPDATED)
 
@@ -183,23 +192,23 @@ class Cache:
         :param with_deleted: count those too whose files are known to be deleted.
         """
         which = "" if with_deleted else "WHERE NOT known_deleted"
-        with as_cache_errors("the cache"):
+        with self._errors():
             (number,) = self._connection.execute(f"SELECT count(*) FROM media {which}").fetchone()
         return int(number)
 
     def rows(self) -> Iterator[Media]:
         """The media that may still be on disk. Do not change the cache before the end."""
-        with as_cache_errors("the cache"):
+        with self._errors():
             for row in self._connection.execute(
                 "SELECT origin, media_id, filesystem_id, type FROM media WHERE NOT known_deleted"
             ):
-                yield Media(*row)
+                yield self._media(row)
 
     def pages(self, size: int) -> Iterator[list[tuple[Media, bool]]]:
         """All media, and whether each is known to be deleted. The cache may change in between."""
         last = 0
         while True:
-            with self._mutex, as_cache_errors("the cache"):
+            with self._mutex, self._errors():
                 page = self._connection.execute(
                     "SELECT origin, media_id, filesystem_id, type, known_deleted, rowid FROM media "
                     "WHERE rowid > ? ORDER BY rowid LIMIT ?",
@@ -207,8 +216,10 @@ class Cache:
                 ).fetchall()
             if not page:
                 return
+            if page[-1][5] <= last:
+                raise self._damaged("its rows are out of order")
             last = page[-1][5]
-            yield [(Media(*row[:4]), bool(row[4])) for row in page]
+            yield [(self._media(row[:4]), bool(row[4])) for row in page]
 
     def mark(self, media: Iterable[Media], *, deleted: bool) -> None:
         """Record whether the files of these media are gone from the disk."""
@@ -222,7 +233,7 @@ class Cache:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """Commit at the end, or roll back; a killed process rolls back too."""
-        with self._mutex, as_cache_errors("the cache"):
+        with self._mutex, self._errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -231,6 +242,27 @@ class Cache:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+    def _media(self, row: tuple[Any, ...]) -> Media:
+        if not all(isinstance(part, str) for part in row):
+            raise self._damaged("a row holds something else than text")
+        return Media(*row)
+
+    def _damaged(self, why: str) -> CacheError:
+        return CacheError(f"{self._path}: {why}{self._remedy(why)}")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise CacheError(f"{self._path}: {error}{self._remedy(str(error))}") from error
+
+    @staticmethod
+    def _remedy(reason: str) -> str:
+        if any(words in reason for words in _NOT_DAMAGE):
+            return ""
+        return ". This file is safe to delete: the next 'update' makes a new one"
 
 
 def _index(connection: sqlite3.Connection, table: str) -> str | None:

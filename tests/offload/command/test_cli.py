@@ -284,3 +284,23 @@ def test_a_reader_that_has_enough(script: Script, store: SynapseStore) -> None:
     running.stderr.close()
     running.wait(timeout=30)
     assert told == ""
+
+
+def test_a_cache_that_is_damaged_inside(script: Script, store: SynapseStore) -> None:
+    """Each command that meets the damage names the file and says that it may be deleted."""
+    for number in range(3000):
+        store.add_local(f"media-{number}", None)
+    script.configure(store)
+    assert script("update-db", "2m").returncode == 0
+    path = script.folder / "cache.db"
+    content = bytearray(path.read_bytes())
+    for offset in range(4096, len(content) - 4096, 4096):
+        content[offset : offset + 64] = bytes(range(64))
+    path.write_bytes(content)
+    for arguments in (["write"], ["check-deleted", str(store.base)], ["update-db", "2m"]):
+        ended = script(*arguments)
+        assert ended.returncode == 3, ended.stderr
+        assert "cache.db: " in ended.stderr
+        assert "safe to delete" in ended.stderr
+    path.unlink()
+    assert script("update-db", "2m").returncode == 0
