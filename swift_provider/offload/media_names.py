@@ -26,7 +26,8 @@ _SERVER_NAME = re.compile(_PART + r"\Z")
 _FILE_ID = re.compile(
     r"(?!\.\.)[A-Za-z0-9_.\[\]:-]{2}(?!\.\.)[A-Za-z0-9_.\[\]:-]{2}" + _PART + r"\Z"
 )
-_SHOWN_CHARACTERS = 80
+#: Linux's PATH_MAX. Swift's limit for the name of an object is 1024 bytes.
+_SHOWN_CHARACTERS = 4096
 
 
 class Media(NamedTuple):
@@ -125,6 +126,9 @@ def media_of_object(path: str) -> tuple[str, str, str] | None:
 
 
 def shown(name: str) -> str:
-    """An unchecked name, safe to print: shortened, and control characters escaped."""
+    """An unchecked name, safe to print: in full, with control characters escaped.
+
+    Only a name that is longer than the path of any file or object is shortened.
+    """
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name[:_SHOWN_CHARACTERS])
-    return text + "…" if len(name) > _SHOWN_CHARACTERS else text
+    return text + "..." if len(name) > _SHOWN_CHARACTERS else text

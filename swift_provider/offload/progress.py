@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any, TextIO
 
@@ -11,7 +12,7 @@ LINE_EVERY_SECONDS = 30.0
 
 
 class Progress:
-    """What a job reports while it runs. This class shows nothing."""
+    """What a job reports while it runs. This class shows no progress."""
 
     def advance(self, count: int, files: int = 0, failed: int = 0, size: int = 0) -> None:
         """Add to the number of media that are done.
@@ -24,6 +25,10 @@ class Progress:
 
     def note(self, line: str) -> None:
         """Print a line, above the bar if there is one."""
+
+    def show(self, line: str) -> None:
+        """Print a line of the command's result to standard output, and flush it."""
+        print(line, flush=True)
 
     def close(self) -> None:
         """Show the final state."""
@@ -80,6 +85,10 @@ class Bar(Progress):
 
     def note(self, line: str) -> None:
         self._bar.write(line, file=self._bar.fp)
+
+    def show(self, line: str) -> None:
+        self._bar.write(line, file=sys.stdout)
+        sys.stdout.flush()
 
     def close(self) -> None:
         self._bar.close()

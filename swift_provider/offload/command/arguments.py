@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from swift_provider.errors import ConfigError
 
 _BASE_PATH = "Synapse's media store (default: media_store_path in homeserver.yaml)"
 _DURATION = (
@@ -11,22 +16,54 @@ _DURATION = (
 )
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Print the usage.
+
+        :raises ConfigError: always, with the message.
+        """
+        self.print_usage(sys.stderr)
+        raise ConfigError(message)
+
+
+class _CommandParser(_Parser):
+    """Allows options between positional arguments, and before them."""
+
+    _intermixed = False
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        if self._intermixed:  # Older versions of argparse come back here.
+            return super().parse_known_args(args, namespace)
+        self._intermixed = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixed = False
+
+
 def parser() -> argparse.ArgumentParser:
-    """The parser of all commands and options."""
-    common = argparse.ArgumentParser(add_help=False)
+    """The parser of all commands and options.
+
+    :raises ConfigError: by its methods, for wrong usage.
+    """
+    common = _CommandParser(add_help=False)
     _add_common(common, suppressed=True)
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="swift_media_upload",
         description="Move Synapse's old media from its disk to OpenStack Swift.",
         epilog="Exit status: 0 all done; 1 some files failed, or verify found media without an "
         "intact copy; 2 wrong usage or configuration; 3 Swift or the database is unreachable or "
-        "refuses access, or the disk is full; 130 interrupted. "
-        "COMMAND --help shows the options of a command.",
+        "refuses access, or the disk is full; 130 interrupted; 141 the reader of standard output "
+        "went away. COMMAND --help shows the options of a command.",
     )
     _add_common(top, suppressed=False)
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=_CommandParser
+    )
 
-    def command(name: str, text: str) -> argparse.ArgumentParser:
+    def command(name: str, text: str) -> _CommandParser:
         return commands.add_parser(name, help=text, description=text, parents=[common])
 
     update_db = command(
@@ -110,6 +147,12 @@ def _add_common(to: argparse.ArgumentParser, *, suppressed: bool) -> None:
         help="show no progress; failures are still printed",
     )
     to.add_argument(
+        "--json",
+        action="store_true",
+        default=default(False),
+        help="print the summary, or the error, as one JSON object",
+    )
+    to.add_argument(
         "--cache-db",
         metavar="PATH",
         default=default("cache.db"),
@@ -155,7 +198,6 @@ def _add_swift(to: argparse.ArgumentParser) -> None:
         type=int,
         help="how many files to handle at once (default: 40)",
     )
-    to.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
 def _add_upload(to: argparse.ArgumentParser) -> None:

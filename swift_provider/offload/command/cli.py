@@ -17,7 +17,13 @@ from typing import NoReturn
 
 from swift_provider.errors import ConfigError, SwiftProviderError
 from swift_provider.offload.command.arguments import parser
-from swift_provider.offload.command.exit_status import INTERRUPTED, UNREACHABLE, WRONG_USAGE
+from swift_provider.offload.command.console import OutputError, console, print_json
+from swift_provider.offload.command.exit_status import (
+    INTERRUPTED,
+    READER_GONE,
+    UNREACHABLE,
+    WRONG_USAGE,
+)
 
 _LOCAL = "swift_provider.offload.command.local_commands"
 _SWIFT = "swift_provider.offload.command.swift_commands"
@@ -39,29 +45,55 @@ def main(argv: Sequence[str]) -> int:
     :param argv: without the program's name.
     :returns: the exit status.
     """
+    with console():
+        try:
+            status = _main(argv)
+            sys.stdout.flush()
+        except OutputError as error:
+            if error.reader_is_gone:
+                return READER_GONE
+            return _complain(error, UNREACHABLE if _is_full(error.cause) else WRONG_USAGE)
+        return status
+
+
+def _main(argv: Sequence[str]) -> int:
+    as_json = "--json" in argv
     try:
         arguments = parser().parse_args(argv)
-    except SystemExit as exited:  # argparse has printed the help or the mistake.
-        return int(exited.code or 0)
-    logging.basicConfig(
-        level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    try:
+        as_json = arguments.json
+        logging.basicConfig(
+            level=arguments.log_level.upper(),
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        )
         with _terminated_like_interrupted():
             from swift_provider.offload.command.inputs import Inputs
 
             module, name = _COMMANDS[arguments.command]
             return int(getattr(import_module(module), name)(Inputs(arguments)))
+    except SystemExit as exited:  # argparse has printed the help.
+        return int(exited.code or 0)
     except KeyboardInterrupt:
+        error: Exception = SwiftProviderError("interrupted")
         print("Interrupted: nothing is lost; run the command again", file=sys.stderr)
-        return INTERRUPTED
-    except ConfigError as error:
-        return _complain(error, WRONG_USAGE)
-    except SwiftProviderError as error:
-        return _complain(error, UNREACHABLE)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return _complain(error, UNREACHABLE if full else WRONG_USAGE)
+        status = INTERRUPTED
+    except (SwiftProviderError, OSError) as caught:
+        error = caught
+        status = _complain(error, _status_of(error))
+    if as_json:
+        print_json({"error": str(error)}, status)
+    return status
+
+
+def _status_of(error: SwiftProviderError | OSError) -> int:
+    if isinstance(error, ConfigError):
+        return WRONG_USAGE
+    if isinstance(error, OSError) and not _is_full(error):
+        return WRONG_USAGE
+    return UNREACHABLE
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _complain(error: Exception, status: int) -> int:

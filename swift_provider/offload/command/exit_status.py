@@ -9,6 +9,8 @@ SOME_FAILED = 1
 WRONG_USAGE = 2
 UNREACHABLE = 3
 INTERRUPTED = 130
+#: The reader of standard output went away; a shell reports other tools' SIGPIPE like that.
+READER_GONE = 141
 
 
 def status_of(tally: Tally) -> int:

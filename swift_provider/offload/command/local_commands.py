@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import signal
+import json
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import datetime
+from tempfile import TemporaryFile
+from typing import Any
 
 from swift_provider.offload.cache import Cache
+from swift_provider.offload.command.console import print_json
 from swift_provider.offload.command.durations import cut_off, milliseconds
 from swift_provider.offload.command.exit_status import DONE, SOME_FAILED
 from swift_provider.offload.command.inputs import Inputs
@@ -16,59 +20,91 @@ from swift_provider.offload.jobs import update as jobs
 
 def update_db(inputs: Inputs) -> int:
     """``update-db DURATION``."""
-    then = cut_off(inputs.arguments.duration, datetime.now())
-    with closing(Cache(inputs.arguments.cache_db)) as cache:
-        with closing(inputs.database()) as database:
-            since = then.isoformat(" ")
-            print("Syncing files that haven't been accessed since:", since, flush=True)
-            changes = jobs.update_db(database, cache, milliseconds(then))
-        print(f"Synced {changes.new} new rows", flush=True)
-        if changes.gone:
-            print(f"Removed {changes.gone} rows: accessed since, or purged by Synapse")
-        if changes.refused:
-            print(f"Left out {changes.refused} rows that lack a part of their name")
-    return DONE
+    return _end(inputs, _update_db(inputs))
 
 
 def check_deleted(inputs: Inputs) -> int:
     """``check-deleted BASE_PATH``."""
-    base_path = inputs.base_path()
+    return _end(inputs, _check_deleted(inputs, inputs.base_path()))
+
+
+def update(inputs: Inputs) -> int:
+    """``update BASE_PATH DURATION``."""
+    base_path = inputs.base_path()  # Report a mistake before the work begins.
+    return _end(inputs, {**_update_db(inputs), **_check_deleted(inputs, base_path)})
+
+
+def write(inputs: Inputs) -> int:
+    """``write [OUT]``."""
+    skipped = 0
+
+    def report(line: str) -> None:
+        nonlocal skipped
+        skipped += 1
+        print(f"Skipped: {line}", file=sys.stderr)
+
+    out, as_json = inputs.arguments.out, inputs.arguments.json
+    with closing(Cache(inputs.arguments.cache_db)) as cache:
+        if out != "-":
+            with open(out, "w", encoding="utf-8") as file:
+                jobs.write(cache, file, report)
+            return _end(inputs, {"skipped": skipped})
+        if not as_json:
+            jobs.write(cache, sys.stdout, report)
+            return DONE
+        # An error must come before the first byte of the object; the list may be long.
+        with TemporaryFile("w+", encoding="utf-8") as file:
+            jobs.write(cache, file, report)
+            file.seek(0)
+            print('{"paths": [', end="")
+            for number, line in enumerate(file):
+                print("," * (number > 0), json.dumps(line.rstrip("\n")), sep="\n", end="")
+            print(f'], "skipped": {skipped}, "status": {DONE}}}')
+    return DONE
+
+
+def _update_db(inputs: Inputs) -> dict[str, Any]:
+    """:returns: the figures for ``--json``."""
+    then = cut_off(inputs.arguments.duration, datetime.now())
+    since = then.isoformat(" ")
+    with (
+        closing(Cache(inputs.arguments.cache_db)) as cache,
+        closing(inputs.database()) as database,
+    ):
+        _say(inputs, f"Syncing files that haven't been accessed since: {since}")
+        changes = jobs.update_db(database, cache, milliseconds(then))
+    _say(inputs, f"Synced {changes.new} new rows")
+    if changes.gone:
+        _say(inputs, f"Removed {changes.gone} rows: accessed since, or purged by Synapse")
+    if changes.refused:
+        _say(inputs, f"Left out {changes.refused} rows that lack a part of their name")
+    return {"since": since, **vars(changes)}
+
+
+def _check_deleted(inputs: Inputs, base_path: str) -> dict[str, Any]:
+    """:returns: the figures for ``--json``."""
     with (
         closing(Cache(inputs.arguments.cache_db)) as cache,
         closing(inputs.progress(cache.count(with_deleted=True))) as progress,
     ):
         checked = jobs.check_deleted(cache, base_path, progress.advance, progress.note)
-    print(f"Updated {checked.deleted} as deleted", flush=True)
+    _say(inputs, f"Updated {checked.deleted} as deleted")
     if checked.returned:
-        print(f"Updated {checked.returned} as back on disk")
+        _say(inputs, f"Updated {checked.returned} as back on disk")
     if checked.unsafe:
-        print(f"Skipped {checked.unsafe} rows with names that Synapse would not use")
+        _say(inputs, f"Skipped {checked.unsafe} rows with names that Synapse would not use")
     if checked.unreadable:
-        print(f"Failed: {checked.unreadable} cannot be looked for; they count as on disk")
-        return SOME_FAILED
-    return DONE
+        _say(inputs, f"Failed: {checked.unreadable} cannot be looked for; they count as on disk")
+    return vars(checked)
 
 
-def update(inputs: Inputs) -> int:
-    """``update BASE_PATH DURATION``."""
-    inputs.base_path()  # Report a mistake before the work begins.
-    return update_db(inputs) or check_deleted(inputs)
+def _say(inputs: Inputs, line: str) -> None:
+    if not inputs.arguments.json:
+        print(line, flush=True)
 
 
-def write(inputs: Inputs) -> int:
-    """``write [OUT]``."""
-
-    def report(line: str) -> None:
-        print(f"Skipped: {line}", file=sys.stderr)
-
-    out = inputs.arguments.out
-    with closing(Cache(inputs.arguments.cache_db)) as cache:
-        if out == "-":
-            # With `write | head`, end silently when head closes the pipe, as other tools do.
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-            jobs.write(cache, sys.stdout, report)
-            sys.stdout.flush()
-        else:
-            with open(out, "w", encoding="utf-8") as file:
-                jobs.write(cache, file, report)
-    return DONE
+def _end(inputs: Inputs, figures: Mapping[str, Any]) -> int:
+    status = SOME_FAILED if figures.get("unreadable") else DONE
+    if inputs.arguments.json:
+        print_json(figures, status)
+    return status

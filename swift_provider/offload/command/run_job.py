@@ -29,11 +29,13 @@ def run(
     job: Callable[[], Coroutine[Any, Any, Result]],
     stop: Callable[[], None],
     last_words: Callable[[], None],
+    note: Callable[[str], None],
 ) -> Result:
     """Start the reactor, run a job, stop the reactor.
 
     :param stop: asks the job to end soon.
     :param last_words: called before a second signal ends the process.
+    :param note: prints a line to standard error, beside a progress bar.
     :returns: the job's result.
     :raises Exception: any error of the job.
     """
@@ -48,16 +50,15 @@ def run(
         nonlocal signals
         signals += 1
         if signals == 1:
-            print(
-                "Stopping when the files in flight are done; press Ctrl-C again to stop at once",
-                file=sys.stderr,
-            )
+            note("Stopping when the files in flight are done; press Ctrl-C again to stop at once")
             stop()
             return
-        last_words()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(INTERRUPTED)
+        try:
+            last_words()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(INTERRUPTED)
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         reactor.callFromThread(interrupted)  # Also wakes the reactor.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -11,6 +11,7 @@ from twisted.internet import reactor
 
 from swift_provider.client import Patience, Store
 from swift_provider.offload.cache import Cache
+from swift_provider.offload.command.console import print_json
 from swift_provider.offload.command.exit_status import DONE, SOME_FAILED, status_of
 from swift_provider.offload.command.inputs import Inputs
 from swift_provider.offload.command.run_job import run
@@ -22,7 +23,6 @@ from swift_provider.offload.jobs.restore import Restore
 from swift_provider.offload.jobs.upload import Upload
 from swift_provider.offload.jobs.verify import Verify
 from swift_provider.offload.lock import RunLock
-from swift_provider.offload.tally import Tally
 
 
 def upload(inputs: Inputs) -> int:
@@ -64,7 +64,7 @@ def verify(inputs: Inputs) -> int:
         closing(inputs.progress(None)) as progress,
     ):
         job = Verify(reactor, store, database, base_path, progress)
-        return _run(inputs, store, job) or (SOME_FAILED if job.holes else DONE)
+        return _run(inputs, store, job, lambda: SOME_FAILED if job.holes else DONE)
 
 
 def prune(inputs: Inputs) -> int:
@@ -77,7 +77,7 @@ def prune(inputs: Inputs) -> int:
         closing(inputs.database()) as database,
         closing(inputs.progress(None)) as progress,
     ):
-        show = progress.note if arguments.json else print
+        show = progress.note if arguments.json else progress.show
         return _run(inputs, store, Prune(reactor, store, database, options, progress, show))
 
 
@@ -99,9 +99,12 @@ def _store(inputs: Inputs) -> Store:
     )
 
 
-def _run(inputs: Inputs, store: Store, job: Job[Any]) -> int:
+def _run(
+    inputs: Inputs, store: Store, job: Job[Any], otherwise: Callable[[], int] = lambda: DONE
+) -> int:
     """Run the reactor until a job is over, close the store, and show the figures.
 
+    :param otherwise: the exit status if the job did all its work and nothing failed.
     :returns: the exit status.
     """
 
@@ -111,26 +114,23 @@ def _run(inputs: Inputs, store: Store, job: Job[Any]) -> int:
         finally:
             await store.close()
 
-    def show() -> None:
-        stopped = job.tally.stopped
-        if stopped is not None and not job.begun and not inputs.arguments.json:
-            print(f"swift_media_upload: {stopped}", file=sys.stderr, flush=True)
+    def show() -> int:
+        job.progress.close()
+        tally, as_json = job.tally, inputs.arguments.json
+        status = status_of(tally) or otherwise()
+        if as_json:
+            error = {} if tally.stopped is None else {"error": tally.stopped}
+            print_json({**tally.as_mapping(), **error}, status)
+        elif tally.stopped is not None and not job.begun:
+            print(f"swift_media_upload: {tally.stopped}", file=sys.stderr, flush=True)
         else:
-            _print(job.tally, as_json=inputs.arguments.json)
+            print("\n".join(tally.lines()), flush=True)
+        return status
 
     def last_words() -> None:
         job.tally.interrupted = True
         job.tally.finish()
         show()
 
-    run(reactor, work, job.stop, last_words)
-    job.progress.close()
-    show()
-    return status_of(job.tally)
-
-
-def _print(tally: Tally, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(tally.as_mapping(), indent=2), flush=True)
-    else:
-        print("\n".join(tally.lines()), flush=True)
+    run(reactor, work, job.stop, last_words, job.progress.note)
+    return show()
