@@ -16,6 +16,7 @@ from swift_provider.offload.command.durations import cut_off, milliseconds
 from swift_provider.offload.command.exit_status import DONE, SOME_FAILED
 from swift_provider.offload.command.inputs import Inputs
 from swift_provider.offload.jobs import update as jobs
+from swift_provider.offload.lock import StoreLock
 
 
 def update_db(inputs: Inputs) -> int:
@@ -25,13 +26,16 @@ def update_db(inputs: Inputs) -> int:
 
 def check_deleted(inputs: Inputs) -> int:
     """``check-deleted BASE_PATH``."""
-    return _end(inputs, _check_deleted(inputs, inputs.base_path()))
+    base_path = inputs.base_path()
+    with closing(StoreLock(base_path)):
+        return _end(inputs, _check_deleted(inputs, base_path))
 
 
 def update(inputs: Inputs) -> int:
     """``update BASE_PATH DURATION``."""
     base_path = inputs.base_path()  # Report a mistake before the work begins.
-    return _end(inputs, {**_update_db(inputs), **_check_deleted(inputs, base_path)})
+    with closing(StoreLock(base_path)):
+        return _end(inputs, {**_update_db(inputs), **_check_deleted(inputs, base_path)})
 
 
 def write(inputs: Inputs) -> int:

@@ -22,7 +22,7 @@ from swift_provider.offload.jobs.prune import Prune
 from swift_provider.offload.jobs.restore import Restore
 from swift_provider.offload.jobs.upload import Upload
 from swift_provider.offload.jobs.verify import Verify
-from swift_provider.offload.lock import RunLock
+from swift_provider.offload.lock import RunLock, StoreLock
 
 
 def upload(inputs: Inputs) -> int:
@@ -38,6 +38,7 @@ def upload(inputs: Inputs) -> int:
         inputs.check_place()
     store = _store(inputs)
     with (
+        closing(StoreLock(options.base_path)),
         closing(Cache(arguments.cache_db)) as cache,
         closing(inputs.database()) as database,
     ):
@@ -59,6 +60,7 @@ def verify(inputs: Inputs) -> int:
     base_path = inputs.base_path(may_be_empty=True)
     store = _store(inputs)
     with (
+        closing(StoreLock(base_path)),
         closing(RunLock(inputs.arguments.cache_db)),
         closing(inputs.database()) as database,
         closing(inputs.progress(None)) as progress,
@@ -87,6 +89,7 @@ def restore(inputs: Inputs) -> int:
     store = _store(inputs)
     with (
         # An upload at the same time would delete the restored files.
+        closing(StoreLock(base_path)),
         closing(RunLock(inputs.arguments.cache_db)),
         closing(inputs.progress(None)) as progress,
     ):

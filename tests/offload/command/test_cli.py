@@ -304,3 +304,28 @@ def test_a_cache_that_is_damaged_inside(script: Script, store: SynapseStore) -> 
         assert "safe to delete" in ended.stderr
     path.unlink()
     assert script("update-db", "2m").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["update", "check-deleted", "upload", "verify", "restore"])
+def test_two_caches_and_one_media_store(script: Script, store: SynapseStore, command: str) -> None:
+    """A run with another cache is refused while one uses the media store, with status 2."""
+    auth = {"auth_url": "http://127.0.0.1:1/v3", "username": "u", "password": "p"}
+    auth.update(user_domain_id="d", project_name="p", project_domain_id="d")
+    script.configure(store, container="c", auth=auth)
+    running = script.start("--cache-db", "one.db", "verify", store.base)  # Retries for minutes.
+    try:
+        deadline = time.monotonic() + 30
+        lock = script.folder / "one.db.lock"
+        while not (lock.exists() and lock.read_text().strip()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        more = ["2m"] if command == "update" else []
+        ended = script("--cache-db", "two.db", command, store.base, *more)
+        assert ended.returncode == 2, ended.stderr
+        assert f"(process {running.pid})" in ended.stderr
+        assert str(store.base) in ended.stderr
+        assert script("--cache-db", "two.db", "update-db", "2m").returncode == 0
+    finally:
+        running.kill()
+        running.communicate()
+    assert script("--cache-db", "two.db", "check-deleted", store.base).returncode == 0
