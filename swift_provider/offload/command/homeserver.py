@@ -28,6 +28,8 @@ MODULES = (
     "swift_storage_provider.SwiftStorageProviderBackend",
 )
 DATABASE_YAML = "database.yaml"
+#: The options that say where an entry's objects are, as far as there are flags for them.
+_CHOOSING = ("container", "prefix", "cloud", "region_name", "storage_url")
 
 
 @dataclass(frozen=True)
@@ -88,15 +90,7 @@ class Homeserver:
         :raises ConfigError: if an option is missing or wrong.
         """
         given = {key: value for key, value in flags.items() if value is not None}
-        entries = self._entries()
-        if len(entries) > 1 and "container" in given:
-            entries = [e for e in entries if e[1].get("container") == given["container"]] or entries
-        if len(entries) > 1:
-            names = ", ".join(str(options.get("container")) for _, options in entries)
-            raise ConfigError(
-                f"media_storage_providers in {self.where} has several entries for Swift: "
-                f"give CONTAINER, which is one of {names}"
-            )
+        entries = self._chosen(given)
         if not entries and "container" not in given:
             raise ConfigError(f"no container: give CONTAINER, or {self._missing_entry()}")
         if not entries and self._modules():
@@ -113,6 +107,27 @@ class Homeserver:
         :raises ConfigError: if an entry is wrong.
         """
         return [parse_settings(options, where) for where, options in self._entries()]
+
+    def _chosen(self, given: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+        """The entry that the flags choose among several; empty if there is none.
+
+        :raises ConfigError: if the flags leave more than one.
+        """
+        entries = self._entries()
+        left = entries
+        for key in _CHOOSING:
+            if len(left) > 1 and key in given:
+                same = [one for one in left if _comparable(one[1], key) == _comparable(given, key)]
+                # Of another container no entry can be right; other flags may be new values.
+                left = same or ([] if key == "container" else left)
+        places = {tuple(_comparable(options, key) for key in _CHOOSING) for _, options in left}
+        if len(entries) > 1 and len(places) != 1:
+            raise ConfigError(
+                f"media_storage_providers in {self.where} has several entries for Swift: give "
+                "CONTAINER, --prefix, --cloud, --region-name or --storage-url so that one fits: "
+                + "; ".join(_described(options) for _, options in entries)
+            )
+        return left[:1]
 
     def _missing_entry(self) -> str:
         """The remedy for a configuration without an entry for Swift."""
@@ -166,6 +181,20 @@ def read_database_yaml(path: str) -> DatabaseConfig:
     if "args" in options and "name" in options:
         return _database(options, path)
     return _database({"name": "psycopg2", "args": args}, path)
+
+
+def _comparable(options: Mapping[str, Any], key: str) -> str:
+    """An option as text; the optional slash at the end does not count."""
+    value = options.get(key)
+    return "" if value is None else str(value).rstrip("/")
+
+
+def _described(options: Mapping[str, Any]) -> str:
+    """Where the objects of an entry are, for messages."""
+    named = [f"{key} {shown(str(options[key]))}" for key in _CHOOSING if options.get(key)]
+    if not options.get("prefix"):
+        named.insert(1, "no prefix")
+    return ", ".join(named)
 
 
 def _database(entry: object, where: str) -> DatabaseConfig:

@@ -67,8 +67,48 @@ def test_several_entries() -> None:
     """Of several entries, CONTAINER chooses; without it the containers are named."""
     read = _homeserver(_entry(container="a", prefix="x"), _entry(container="b", prefix="y"))
     assert read.settings({"container": "b"}).prefix == "y/"
-    with pytest.raises(ConfigError, match="one of a, b"):
-        read.settings({})
+    told = "container a, prefix x; container b, prefix y$"
+    for flags in ({}, {"container": "c"}, {"container": "c", "prefix": "x"}, {"prefix": "z"}):
+        with pytest.raises(ConfigError, match=told):
+            read.settings(flags)
+
+
+def test_several_entries_with_one_container() -> None:
+    """Prefix, cloud, region and account URL choose too, in that order."""
+    read = _homeserver(
+        _entry(container="a", prefix="x", threadpool_size=1),
+        _entry(container="a", prefix="y/", cloud="one", threadpool_size=2),
+        _entry(container="a", prefix="y", cloud="two", threadpool_size=3),
+        _entry(container="a", threadpool_size=4),
+        _entry(container="b", region_name="r", threadpool_size=5),
+        _entry(container="b", region_name="s", threadpool_size=6),
+        _entry(container="b", storage_url="https://s/v1/A", threadpool_size=7),
+    )
+    choices: list[tuple[dict[str, str], int]] = [
+        ({"prefix": "x"}, 1),
+        ({"prefix": "x/", "container": "a"}, 1),
+        ({"prefix": "y", "cloud": "one"}, 2),
+        ({"cloud": "two"}, 3),
+        ({"container": "a", "prefix": ""}, 4),
+        ({"region_name": "r"}, 5),
+        ({"container": "b", "region_name": "s", "prefix": "new"}, 6),
+        ({"storage_url": "https://s/v1/A/"}, 7),
+    ]
+    for flags, chosen in choices:
+        assert read.settings(flags).threadpool_size == chosen, flags
+    assert read.settings(choices[6][0]).prefix == "new/"
+    with pytest.raises(ConfigError) as caught:
+        read.settings({"container": "a", "prefix": "y"})
+    told = str(caught.value)
+    for line in ("container a, prefix x;", "container a, no prefix;", "prefix y, cloud two;"):
+        assert line in told
+    assert "CONTAINER, --prefix, --cloud" in told
+
+
+def test_two_entries_for_one_place() -> None:
+    """Entries that differ only in what Synapse stores need no choice."""
+    entry = _entry(container="a", prefix="x")
+    assert _homeserver(entry, {**entry, "store_remote": True}).settings({}).container == "a"
 
 
 def test_a_mistake_is_named_with_its_place() -> None:
