@@ -4,8 +4,8 @@ Synapse marks each log line with the request, or the background process, that th
 is about, and counts that request's CPU time. It finds both in a log context, which it
 sets and resets around each step of a coroutine; see Synapse's ``docs/log_contexts.md``.
 The client resumes from the reactor, where no log context is set. So the provider calls
-the client through :func:`begin_for_caller`, and a handler on this package's logger
-restores the caller's log context for each line.
+the client through :func:`begin_for_caller`, and this package's loggers restore the
+caller's log context while handlers get a line.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from synapse.logging.context import LoggingContext, PreserveLoggingContext, current_context
 from synapse.module_api import run_in_background
 from twisted.internet.defer import Deferred
 
 Result = TypeVar("Result")
+
+_PACKAGE = "swift_provider"
 
 #: The log context of the caller of the current operation. Set while
 #: :func:`begin_for_caller` starts the operation; all its coroutines inherit it.
@@ -43,25 +45,43 @@ def begin_for_caller(
 def log_for_callers(server_name: str) -> None:
     """Give each log line of this package its caller's log context. May be called again.
 
+    SIGHUP makes Synapse apply its log configuration again (``logging.config.dictConfig``).
+    That replaces the handlers of a logger which the configuration names, so a handler of
+    ours would be lost. It leaves the class of a logger alone.
+
     :param server_name: the homeserver's; Synapse's log contexts carry it.
     """
-    ours = logging.getLogger("swift_provider")
-    if ours.propagate:
-        ours.propagate = False
-        ours.addHandler(_LogForCallers(LoggingContext(name="swift", server_name=server_name)))
+    if _CallersLogger.shared is None:
+        _CallersLogger.shared = LoggingContext(name="swift", server_name=server_name)
+    for name, known in list(logging.root.manager.loggerDict.items()):
+        ours = name == _PACKAGE or name.startswith(f"{_PACKAGE}.")
+        if ours and isinstance(known, logging.Logger):
+            known.__class__ = _CallersLogger
 
 
-class _LogForCallers(logging.Handler):
-    """Passes each log line to the root logger, in the log context of its caller.
+class _CallersLogger(logging.Logger):
+    """A logger whose handlers, its own and the root logger's, run in the caller's log context.
 
-    :param shared: the log context of lines without a caller. They are about what all
+    :cvar shared: the log context of lines without a caller. They are about what all
         operations share, such as the token.
     """
 
-    def __init__(self, shared: LoggingContext) -> None:
-        super().__init__()
-        self._shared = shared
+    shared: ClassVar[LoggingContext | None] = None
 
-    def emit(self, record: logging.LogRecord) -> None:
-        with PreserveLoggingContext(_caller.get(None) or current_context() or self._shared):
-            logging.getLogger().handle(record)
+    @property
+    def disabled(self) -> bool:
+        """False: ``disable_existing_loggers`` must not silence the errors of uploads.
+
+        It is true by default, and means each logger that the configuration does not name.
+        A level in the configuration still applies.
+        """
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        pass
+
+    def callHandlers(self, record: logging.LogRecord) -> None:
+        context: Any = _caller.get(None) or current_context() or self.shared
+        with PreserveLoggingContext(context):
+            super().callHandlers(record)
