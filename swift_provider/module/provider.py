@@ -78,7 +78,7 @@ class SwiftStorageProviderBackend(StorageProvider):
                 check_media_file_for_spam=self._remember_place
             )
         log_for_callers(hs.hostname)
-        log_configuration(config, wrapper)
+        log_configuration(config, wrapper, keeps_local)
         # Synapse may fork before the reactor runs, and threads do not survive a fork.
         self._reactor.callWhenRunning(
             self._api.run_as_background_process, "swift_check_container", self._check_container

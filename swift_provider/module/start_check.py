@@ -20,10 +20,11 @@ from swift_provider.errors import (
 logger = logging.getLogger(__name__)
 
 
-def log_configuration(settings: Settings, wrapper: Any) -> None:
-    """Log one line, and a warning if Synapse would never store a file here.
+def log_configuration(settings: Settings, wrapper: Any, keeps_local: bool) -> None:
+    """Log one line. Warn if Synapse would never store a file here, or may lose files.
 
     :param wrapper: has ``store_local``, ``store_remote`` and ``store_synchronous``.
+    :param keeps_local: whether Synapse has a media store.
     """
     host = urlsplit(settings.storage_url or "").netloc
     logger.info(
@@ -44,6 +45,13 @@ def log_configuration(settings: Settings, wrapper: Any) -> None:
             "container %s, so Synapse only reads from it. To store files there, set store_local "
             "(files that this server's users upload) and store_remote (files fetched from other "
             "servers) to true",
+            settings.container,
+        )
+    elif not (keeps_local or wrapper.store_synchronous):
+        logger.warning(
+            "media_storage_providers: store_synchronous is false for the container %s, and "
+            "enable_local_media_storage is false: a file whose upload to Swift fails in the "
+            "background is lost, because there is no other copy. Set store_synchronous to true",
             settings.container,
         )
 

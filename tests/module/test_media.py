@@ -58,6 +58,8 @@ async def test_media_without_local_storage(servers: Servers) -> None:
     """With no local media, uploads reach Swift whether or not Synapse waits for them."""
     if not servers.keeps_no_local:
         return  # this Synapse always has a media store
+    warned = [line for line in servers.peer.log.read_text().splitlines() if "is lost" in line]
+    assert [" WARNING " in line and servers.peer_does_not in line for line in warned] == [True]
     user, content = servers.peer.user, picture(seed=1)
     uri = await there(user.upload, content, "image/png")
     path = media_path(uri)
