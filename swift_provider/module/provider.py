@@ -170,15 +170,14 @@ class SwiftStorageProviderBackend(StorageProvider):
     async def delete(self, path: str, file_info: FileInfo) -> None:
         """Delete a file. Succeeds if there is no such file.
 
-        Uploads of this file that are in flight end first. Synapse does not call this
-        yet (element-hq/synapse#19665).
+        Uploads of this file that are in flight end first, even if this call is cancelled.
+        Synapse does not call this yet (element-hq/synapse#19665).
 
         :raises SynapseError: if the file may still be there; with status 503 if a retry
             may help.
         """
-        uploads = [upload for upload, uploaded in self._uploads.items() if uploaded == path]
-        if uploads:
-            await make_deferred_yieldable(DeferredList(uploads))
+        for upload in [upload for upload, its in self._uploads.items() if its == path]:
+            await make_deferred_yieldable(_ended(upload))
         try:
             await make_deferred_yieldable(begin_for_caller(self._store.delete, path))
         except SwiftProviderError as error:
@@ -214,6 +213,18 @@ class SwiftStorageProviderBackend(StorageProvider):
                 "run swift_media_upload to upload them: %s",
                 ", ".join(self._uploads.values()),
             )
+
+
+def _ended(upload: Deferred[None]) -> Deferred[None]:
+    """Fires when an upload has ended, however it has. Cancelling it does not cancel the upload."""
+    ended: Deferred[None] = Deferred()
+
+    def end(result: None) -> None:
+        ended.callback(None)
+        return result
+
+    upload.addBoth(end)
+    return ended
 
 
 def _wrapper_options(hs: HomeServer, config: Settings) -> Any:

@@ -14,8 +14,11 @@ from synapse.module_api import (
     DirectServeJsonResource,
     ModuleApi,
     SynapseRequest,
+    make_deferred_yieldable,
     parse_json_object_from_request,
+    run_in_background,
 )
+from twisted.internet.defer import CancelledError
 
 PATH = "/_probe"
 
@@ -55,6 +58,16 @@ class _Calls(DirectServeJsonResource):
 
     async def _delete(self, backend: Any, path: str, info: FileInfo) -> None:
         await backend.delete(path, info)
+
+    async def _delete_and_cancel(self, backend: Any, path: str, info: FileInfo) -> bool:
+        deleting = run_in_background(backend.delete, path, info)
+        deleted = make_deferred_yieldable(deleting)
+        deleting.cancel()
+        try:
+            await deleted
+        except CancelledError:
+            return True
+        return False
 
 
 def _backend(api: ModuleApi, container: str) -> Any:

@@ -15,7 +15,7 @@ from requests.exceptions import ChunkedEncodingError
 from tests.module.conftest import Servers
 from tests.module.homeservers import OUTAGE, Homeserver, media_path, there
 from tests.servers import process
-from tests.servers.faults import Answer, Reset, in_response
+from tests.servers.faults import ON_REQUEST, Answer, Reset, Stall, in_response
 
 BIG = bytes(range(256)) * 12_000  # 3 MB
 
@@ -171,6 +171,19 @@ async def test_delete(servers: Servers) -> None:
     servers.proxy.add(Answer(match=(None, servers.second), **OUTAGE))
     answer = await there(servers.here.probe, "delete", servers.second, path)
     assert answer.status_code == 503
+
+
+async def test_delete_is_cancelled(servers: Servers) -> None:
+    """Cancelling a deletion does not cancel the upload that it waits for."""
+    stall = Stall(ON_REQUEST, match=("PUT", servers.second))
+    servers.proxy.add(stall)
+    path = media_path(await there(servers.here.user.upload, b"stays"))
+    await stall.happened()
+    answer = await there(servers.here.probe, "delete_and_cancel", servers.second, path)
+    assert answer.json() == {"result": True, "kept_context": True}
+    stall.release()
+    await there(servers.storage.wait_for, servers.second, path)
+    assert not [line for line in servers.here.new_log() if " ERROR " in line]
 
 
 def noise() -> bytes:
