@@ -39,6 +39,14 @@ _IN_FLIGHT = Gauge("synapse_swift_exchanges_in_flight", "Requests in flight", _L
 _WAITING = Gauge(
     "synapse_swift_exchanges_waiting", "Requests that wait until others have ended", _LABELS
 )
+_UPLOADS_WAITING = Gauge(
+    "synapse_swift_uploads_waiting", "Uploads in the background that have not begun", _LABELS
+)
+_UPLOADS_DROPPED = Counter(
+    "synapse_swift_uploads_dropped",
+    "Files that were not stored because too many uploads waited",
+    _LABELS,
+)
 _SIGN_INS = Counter(
     "synapse_swift_sign_ins",
     "Requests for a token; the result is 'issued', or the kind of error",
@@ -60,6 +68,9 @@ class Metrics(Observer):
         self._received = _RECEIVED.labels(*labels)
         self._gauges = (_IN_FLIGHT.labels(*labels), _WAITING.labels(*labels))
         self._slots = (0, 0)
+        self._uploads_waiting = _UPLOADS_WAITING.labels(*labels)
+        self._waiting = 0
+        self._uploads_dropped = _UPLOADS_DROPPED.labels(*labels)
 
     def exchange_finished(self, method: str, status: int | None, seconds: float) -> None:
         key = (method, status)
@@ -95,6 +106,15 @@ class Metrics(Observer):
             if value != before:
                 gauge.inc(value - before)
         self._slots = now
+
+    def uploads_waiting(self, count: int) -> None:
+        """So many uploads in the background have not begun."""
+        self._uploads_waiting.inc(count - self._waiting)
+        self._waiting = count
+
+    def upload_dropped(self) -> None:
+        """A file is not stored, because too many uploads wait."""
+        self._uploads_dropped.inc()
 
     def signed_in(self, error: Exception | None) -> None:
         result = "issued" if error is None else type(error).__name__

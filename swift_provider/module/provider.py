@@ -19,7 +19,7 @@ from synapse.media.storage_provider import StorageProvider
 from synapse.module_api import NOT_SPAM, make_deferred_yieldable
 from synapse.module_api.errors import ConfigError as SynapseConfigError
 from synapse.module_api.errors import SynapseError
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 
 from swift_provider.client import FileSource, Store
 from swift_provider.config import Settings, parse_settings
@@ -35,6 +35,7 @@ from swift_provider.module.metrics import Metrics
 from swift_provider.module.responder import SwiftResponder
 from swift_provider.module.start_check import check_container, log_configuration
 from swift_provider.module.upload_places import UploadPlaces
+from swift_provider.module.upload_queue import MAX_HELD, UploadQueue, WaitingFile
 
 if TYPE_CHECKING:
     from synapse.server import HomeServer
@@ -58,18 +59,25 @@ class SwiftStorageProviderBackend(StorageProvider):
         self._settings = config
         self._reactor = hs.get_reactor()
         self._api = hs.get_module_api()
-        wrapper = _wrapper_options(hs, config)
-        self._synapse_waits: bool = wrapper.store_synchronous
+        self._wrapper = wrapper = _wrapper_options(hs, config)
         # Synapse 1.140 lacks this option, and always has a media store.
         keeps_local = getattr(hs.config.media, "enable_local_media_storage", True)
         self._media_store = hs.config.media.media_store_path if keeps_local else None
         self._places = UploadPlaces(self._media_store)
+        metrics = Metrics(hs.hostname, config.container)
         #: The path of each upload in flight.
         self._uploads: dict[Deferred[None], str] = {}
+        self._queue = UploadQueue(
+            self._reactor,
+            config.threadpool_size,
+            self._begin_upload,
+            metrics,
+            "Run swift_media_upload upload --all to upload them"
+            if keeps_local
+            else "Synapse keeps no local media, so nobody has another copy",
+        )
         try:
-            self._store = Store.from_settings(
-                self._reactor, config, observer=Metrics(hs.hostname, config.container)
-            )
+            self._store = Store.from_settings(self._reactor, config, observer=metrics)
         except ConfigError as error:
             where = f"media_storage_providers, container {config.container}"
             raise SynapseConfigError(f"{where}: {error}") from None
@@ -102,8 +110,8 @@ class SwiftStorageProviderBackend(StorageProvider):
     async def store_file(self, path: str, file_info: FileInfo) -> None:
         """Upload a file that Synapse has just written.
 
-        With ``store_synchronous: false`` this returns once the file is open; an upload
-        that fails afterwards leaves an error in the log.
+        With ``store_synchronous: false`` this only queues the upload. An upload that fails
+        afterwards leaves an error in the log.
 
         :param path: relative to the media store.
         :raises SynapseError: if the object is not, or may not be, in Swift; with status
@@ -112,19 +120,31 @@ class SwiftStorageProviderBackend(StorageProvider):
         if file_info.url_cache:
             return
         try:
-            source = self._places.open(path, file_info)
+            if self._wrapper.store_synchronous:
+                source = self._places.open(path, file_info)
+            else:
+                self._queue.add(path, self._places.wait(path, file_info))
+                return
         except OSError as error:
             raise error_for_client(error, "store", path) from error
-        if self._synapse_waits:
-            await self._upload(path, source)
-        else:
-            self._api.run_as_background_process(
-                "swift_store", self._upload_in_background, path, source
-            )
+        await self._upload(path, source)
 
-    async def _upload_in_background(self, path: str, source: FileSource) -> None:
-        with contextlib.suppress(SynapseError):  # error_for_client() has logged it
-            await self._upload(path, source)
+    def _begin_upload(self, path: str, file: WaitingFile) -> Deferred[None]:
+        return self._api.run_as_background_process(
+            "swift_store", self._upload_in_background, path, file
+        )
+
+    async def _upload_in_background(self, path: str, file: WaitingFile) -> None:
+        try:
+            source = file.open()
+        except FileNotFoundError:
+            # Synapse deleted the media, or swift_media_upload has already moved the file.
+            logger.warning("%s is not uploaded to Swift: it is no longer on the disk", path)
+        except (SwiftProviderError, OSError) as error:
+            error_for_client(error, "store", path)
+        else:
+            with contextlib.suppress(SynapseError):  # error_for_client() has logged it
+                await self._upload(path, source)
 
     async def _upload(self, path: str, source: FileSource) -> None:
         upload = begin_for_caller(self._put, path, source)
@@ -170,12 +190,14 @@ class SwiftStorageProviderBackend(StorageProvider):
     async def delete(self, path: str, file_info: FileInfo) -> None:
         """Delete a file. Succeeds if there is no such file.
 
-        Uploads of this file that are in flight end first, even if this call is cancelled.
-        Synapse does not call this yet (element-hq/synapse#19665).
+        An upload of this file that waits is discarded. One that is in flight ends first,
+        even if this call is cancelled. Synapse does not call this yet
+        (element-hq/synapse#19665).
 
         :raises SynapseError: if the file may still be there; with status 503 if a retry
             may help.
         """
+        self._queue.discard(path)
         for upload in [upload for upload, its in self._uploads.items() if its == path]:
             await make_deferred_yieldable(_ended(upload))
         try:
@@ -184,9 +206,22 @@ class SwiftStorageProviderBackend(StorageProvider):
             raise error_for_client(error, "delete", path) from error
 
     async def _remember_place(self, file_wrapper: Any, file_info: FileInfo) -> Any:
-        """Spam checker callback. It allows every file; it only notes where the bytes are."""
+        """Spam checker callback. It allows every file, and notes where the bytes are.
+
+        :raises SynapseError: with status 503, if too many uploads wait. :meth:`store_file`
+            cannot refuse the file: Synapse ignores its errors if it does not wait for it.
+        """
+        if self._would_queue(file_info) and self._queue.is_full(MAX_HELD):
+            self._queue.drop(file_info.file_id)
+            raise SynapseError(503, "Cannot store this media now; try again later")
         self._places.remember(file_info, file_wrapper.path)
         return NOT_SPAM
+
+    def _would_queue(self, file_info: FileInfo) -> bool:
+        if self._wrapper.store_synchronous or file_info.url_cache:
+            return False
+        wrapper = self._wrapper
+        return bool(wrapper.store_remote if file_info.server_name else wrapper.store_local)
 
     async def _check_container(self) -> None:
         await make_deferred_yieldable(
@@ -194,25 +229,23 @@ class SwiftStorageProviderBackend(StorageProvider):
         )
 
     def _finish_uploads(self) -> Deferred[None] | None:
-        if not self._uploads:
+        if not self._unfinished():
             return None
         return self._api.run_as_background_process("swift_shutdown", self._wait_for_uploads)
 
+    def _unfinished(self) -> list[str]:
+        """The paths of all uploads, those in flight first."""
+        return [*self._uploads.values(), *self._queue.waiting]
+
     async def _wait_for_uploads(self) -> None:
-        """Give the uploads in flight :data:`SHUTDOWN_SECONDS` to end."""
-        logger.info("Waiting for %d uploads to Swift to end", len(self._uploads))
-        ended = DeferredList(list(self._uploads))
-        timeout: Deferred[None] = Deferred()
-        timer = self._reactor.callLater(SHUTDOWN_SECONDS, timeout.callback, None)
-        await make_deferred_yieldable(DeferredList([ended, timeout], fireOnOneCallback=True))
-        if timer.active():
-            timer.cancel()
-        if self._uploads:
-            logger.warning(
-                "Synapse stops before these files are uploaded; "
-                "run swift_media_upload to upload them: %s",
-                ", ".join(self._uploads.values()),
-            )
+        """Give the uploads :data:`SHUTDOWN_SECONDS` to end, also those that wait."""
+        logger.info("Waiting for %d uploads to Swift to end", len(self._unfinished()))
+        deadline = self._reactor.seconds() + SHUTDOWN_SECONDS
+        while self._unfinished() and self._reactor.seconds() < deadline:
+            pause: Deferred[None] = Deferred()
+            self._reactor.callLater(0.1, pause.callback, None)
+            await make_deferred_yieldable(pause)
+        self._queue.stop(self._unfinished())
 
 
 def _ended(upload: Deferred[None]) -> Deferred[None]:

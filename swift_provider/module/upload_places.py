@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from swift_provider.client import FileSource
+from swift_provider.module.upload_queue import WaitingFile
 
 
 class UploadPlaces:
@@ -38,6 +39,16 @@ class UploadPlaces:
         :raises OSError: if there is no such file.
         """
         return FileSource.open(self.local_path(path, file_info))
+
+    def wait(self, path: str, file_info: Any) -> WaitingFile:
+        """The file, for an upload that begins later. Opened if Synapse may unlink it.
+
+        :raises OSError: if there is no such file.
+        """
+        local_path = self.local_path(path, file_info)
+        if self._media_store is not None and local_path == str(self._media_store / path):
+            return WaitingFile(local_path)
+        return WaitingFile(local_path, FileSource.open(local_path))
 
     def local_path(self, path: str, file_info: Any) -> str:
         """The file's name.

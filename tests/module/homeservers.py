@@ -84,6 +84,11 @@ class Homeserver(Synapse):
             assert time.monotonic() < deadline, self.log.read_text()[-3000:]
             time.sleep(process.POLL_SECONDS)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """End Synapse with SIGKILL."""
         assert self._process is not None
@@ -92,10 +97,9 @@ class Homeserver(Synapse):
 
     def reload_logging(self) -> None:
         """Send SIGHUP, and wait until Synapse has read its log configuration again. Blocking."""
-        assert self._process is not None
         done = "Reloaded log config"
         before = self.log.read_text().count(done)
-        os.kill(self._process.pid, signal.SIGHUP)
+        os.kill(self.pid, signal.SIGHUP)
         deadline = time.monotonic() + 20
         while self.log.read_text().count(done) == before:
             assert time.monotonic() < deadline, "Synapse did not reload its log configuration"
