@@ -12,6 +12,7 @@ can be logged and shown as it is.
     ├── FileChangedError           a local file changed while it was read
     ├── DiskFullError              the local disk has no space left
     ├── KeptError                  the script leaves a file or an object as it is
+    │   └── BadFileError             a local file is not what Synapse's database says
     ├── UnsafeNameError            a name that Synapse would not use in a path
     ├── CacheError                 the script's cache.db cannot be read or written
     ├── DatabaseUnavailableError   Synapse's database cannot be reached, or refuses us
@@ -69,6 +70,10 @@ class DiskFullError(SwiftProviderError):
 
 class KeptError(SwiftProviderError):
     """The script leaves a file or an object as it is; the message says why."""
+
+
+class BadFileError(KeptError):
+    """The length or the SHA-256 of a local file is not the one in Synapse's database."""
 
 
 class UnsafeNameError(SwiftProviderError):

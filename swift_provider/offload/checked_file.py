@@ -6,7 +6,7 @@ import errno
 import hashlib
 
 from swift_provider.client import FileSource
-from swift_provider.errors import KeptError
+from swift_provider.errors import BadFileError, KeptError
 from swift_provider.offload.disk import Expected
 
 _READ_BYTES = 256 * 1024
@@ -19,7 +19,8 @@ def open_checked(base_path: str, file: Expected) -> FileSource:
     says is one that Synapse is still writing, or one that a crash cut short.
 
     :returns: the caller closes it.
-    :raises KeptError: if it is something else, or cannot be read.
+    :raises BadFileError: if it is something else.
+    :raises KeptError: if it is no regular file, or cannot be read.
     :raises FileChangedError: if it shrinks meanwhile.
     :raises FileNotFoundError: if there is no such file any more.
     """
@@ -33,9 +34,9 @@ def open_checked(base_path: str, file: Expected) -> FileSource:
         raise KeptError(f"cannot be read: {error.strerror}") from error
     try:
         if file.lengths and source.size not in file.lengths:
-            raise KeptError("its length is not the one in Synapse's database")
+            raise BadFileError("its length is not the one in Synapse's database")
         if file.sha256 is not None and _sha256(source) != file.sha256.lower():
-            raise KeptError("its SHA-256 is not the one in Synapse's database")
+            raise BadFileError("its SHA-256 is not the one in Synapse's database")
     except OSError as error:
         source.close()
         raise KeptError(f"cannot be read: {error.strerror}") from error

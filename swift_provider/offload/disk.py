@@ -85,6 +85,11 @@ def is_on_disk(base_path: str, media: Media) -> bool:
         return False
 
 
+def is_thumbnail(path: str) -> bool:
+    """Whether a path relative to the media store is that of a thumbnail."""
+    return path.startswith(("local_thumbnails/", "remote_thumbnail/"))
+
+
 def remove(base_path: str, path: str, source: FileSource) -> None:
     """Delete a file, unless it changed since it was opened.
 
@@ -101,7 +106,7 @@ def remove(base_path: str, path: str, source: FileSource) -> None:
         raise FileChangedError(f"{whole} changed since it was compared with Swift")
     os.unlink(whole)
     folder = whole
-    for _ in range(3 if path.startswith(("local_thumbnails/", "remote_thumbnail/")) else 2):
+    for _ in range(3 if is_thumbnail(path) else 2):
         folder = os.path.dirname(folder)
         try:
             os.rmdir(folder)

@@ -91,12 +91,26 @@ class Plan:
 
     def unknown(self, owners: Iterable[Owner]) -> list[Owner]:
         """Those of these media that are not planned."""
+        owners = list(owners)
+        known = self.media_of(owners)
+        return [one for one in owners if one not in known]
+
+    def media_of(self, owners: Iterable[Owner]) -> dict[Owner, Media]:
+        """Those of these media that are planned."""
+        found = {}
         with as_cache_errors(_WHAT):
             self._connection.execute(
                 "CREATE INDEX IF NOT EXISTS work_idx ON work (type, origin, filesystem_id)"
             )
-            find = "SELECT 1 FROM work WHERE type = ? AND origin = ? AND filesystem_id = ?"
-            return [one for one in owners if self._connection.execute(find, one).fetchone() is None]
+            find = (
+                "SELECT origin, media_id, filesystem_id, type FROM work "
+                "WHERE type = ? AND origin = ? AND filesystem_id = ?"
+            )
+            for owner in owners:
+                row = self._connection.execute(find, owner).fetchone()
+                if row is not None:
+                    found[owner] = Media(*row)
+        return found
 
     def add_candidates(self, candidates: Iterable[Candidate]) -> None:
         """Remember objects until :meth:`candidates` returns them."""

@@ -120,7 +120,11 @@ def parser() -> argparse.ArgumentParser:
         default=0.2,
         help="delete nothing if these are more than this share of all objects (default: 0.2)",
     )
-    restore = command("restore", "Download the media that are in Swift and not on disk.")
+    restore = command(
+        "restore",
+        "Download the media in Synapse's database that are not on disk, or are bad there. A file "
+        "has to have the length and the SHA-256 of the database; a bad one is kept as NAME~bad.",
+    )
     _add_base_path(restore)
     _add_swift(restore)
     return top

@@ -91,9 +91,10 @@ def restore(inputs: Inputs) -> int:
         # An upload at the same time would delete the restored files.
         closing(StoreLock(base_path)),
         closing(RunLock(inputs.arguments.cache_db)),
+        closing(inputs.database()) as database,
         closing(inputs.progress(None)) as progress,
     ):
-        return _run(inputs, store, Restore(reactor, store, base_path, progress))
+        return _run(inputs, store, Restore(reactor, store, database, base_path, progress))
 
 
 def _store(inputs: Inputs) -> Store:

@@ -1,33 +1,47 @@
-"""The job ``restore``: downloads the media that are in Swift and not on the disk.
+"""The job ``restore``: downloads the files of Synapse's media that are not whole on disk.
 
-It reads the listing of the container and needs no database. A file gets its final name
-only when it is complete, matches Swift's MD5 and was flushed to the disk, because Synapse
-serves any file with that name.
+Only what the database knows is restored. First the content of each media, whether or not
+the listing names its object. Then the thumbnails that both the database and the listing
+have: Synapse can make the others again. Other objects stay in Swift, because Synapse has
+deleted their media.
+
+A file on disk that is not what the database says is replaced, and a content is kept under
+another name. :mod:`swift_provider.offload.new_file` checks each file before it gets its
+name.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import AsyncGenerator
+from contextlib import closing
+from functools import partial
 from typing import Any
 
-from twisted.internet.interfaces import IConsumer, IProducer
-from zope.interface import implementer
-
-from swift_provider.client import Store
-from swift_provider.errors import DiskFullError, ObjectNotFoundError
+from swift_provider.client import ListedObject, Store
+from swift_provider.errors import (
+    BadFileError,
+    DiskFullError,
+    KeptError,
+    ObjectNotFoundError,
+)
+from swift_provider.offload.contents import known_contents
+from swift_provider.offload.database import Database
+from swift_provider.offload.disk import Expected, is_thumbnail
+from swift_provider.offload.feed import reason_to_skip
 from swift_provider.offload.jobs.job import Job
-from swift_provider.offload.media_names import ROOTS, media_of_object
+from swift_provider.offload.media_names import ROOTS, media_of_object, shown
+from swift_provider.offload.new_file import MediaStore, NewFile
 from swift_provider.offload.parallel import Items, in_parallel
+from swift_provider.offload.plan import Plan
 from swift_provider.offload.progress import Progress
 from swift_provider.offload.tally import Tally
 
 RESTORED = "Restored"
 RESTORED_BYTES = "Restored bytes"
+MENDED = "Restored in place of a bad file"
 PRESENT = "Already on disk"
-#: No media has a name with this end, so Synapse and ``upload`` ignore such files.
-_SUFFIX = "~restoring"
+DELETED = "Left in Swift, deleted in Synapse"
 
 
 class Restore(Job[Tally]):
@@ -36,111 +50,120 @@ class Restore(Job[Tally]):
     :param base_path: Synapse's media store.
     """
 
-    def __init__(self, reactor: Any, store: Store, base_path: str, progress: Progress) -> None:
+    def __init__(
+        self, reactor: Any, store: Store, database: Database, base_path: str, progress: Progress
+    ) -> None:
         super().__init__(reactor, store, progress, Tally())
-        for name in (RESTORED, RESTORED_BYTES, PRESENT):
+        for name in (RESTORED, RESTORED_BYTES, MENDED, PRESENT, DELETED):
             self.tally.counts[name] = 0
-        self._base_path = base_path
+        self._database = database
+        self._disk = MediaStore(base_path)
 
     async def _work(self) -> None:
-        items = Items(self._pages())
+        if (complaint := self._disk.complaint) is not None:
+            self.progress.note(complaint)
+        lookups = self.threads.lookups
+        with closing(Plan()) as plan:
+            await self._restore_all(known_contents(lookups, self._database, plan, self._pass_over))
+            if not self._stopping:
+                await self._restore_all(self._known_thumbnails(plan))
+
+    async def _restore_all(self, pages: AsyncGenerator[list[Expected], None]) -> None:
+        items = Items(pages)
         try:
             await in_parallel(self._store.width, items.take, self._restore, self._is_stopping)
         finally:
             await items.close()
 
-    async def _pages(self) -> AsyncGenerator[list[str], None]:
-        """The paths of objects that are not on disk."""
+    def _pass_over(self, reason: str) -> None:
+        self.tally.skipped[reason] += 1
+
+    async def _known_thumbnails(self, plan: Plan) -> AsyncGenerator[list[Expected], None]:
+        """The listed thumbnails that the database knows; reports all other objects."""
         for root in ROOTS:
             async for page in self._store.list(f"{root}/"):
-                paths = []
-                for listed in page:
-                    if media_of_object(listed.name) is None:
-                        self._skip(listed.name, "a name that Synapse would not use")
-                    else:
-                        paths.append(listed.name)
-                missing = await self.threads.lookups.run(self._missing, paths)
-                self.tally.counts[PRESENT] += len(paths) - len(missing)
-                yield missing
+                left_out: list[tuple[str, str]] = []
+                yield await self.threads.lookups.run(self._look, plan, page, left_out)
+                for path, reason in left_out:
+                    self._skip(path, reason)
 
-    def _missing(self, paths: list[str]) -> list[str]:
-        return [path for path in paths if not os.path.lexists(f"{self._base_path}/{path}")]
+    def _look(
+        self, plan: Plan, page: list[ListedObject], left_out: list[tuple[str, str]]
+    ) -> list[Expected]:
+        """Those of a page; runs in a thread.
 
-    async def _restore(self, path: str) -> None:
-        size = await self._attempt(path, self._fetch(path))
-        if size is not None:
-            self.tally.counts[RESTORED] += 1
-            self.tally.counts[RESTORED_BYTES] += size
+        :param left_out: gets the names and reasons to report.
+        """
+        owners = {listed.name: media_of_object(listed.name) for listed in page}
+        planned = plan.media_of({owner for owner in owners.values() if owner is not None})
+        facts = self._database.facts(list(planned.values()))
+        found = []
+        for path, owner in owners.items():
+            if owner is None:
+                left_out.append((path, "a name that Synapse would not use"))
+                continue
+            media = planned.get(owner)
+            known = None if media is None else facts.get((media.origin, media.media_id))
+            if media is None or known is None or reason_to_skip(media, known) is not None:
+                self.tally.counts[DELETED] += 1
+            elif is_thumbnail(path):
+                lengths = known.thumbnails.get(path.rpartition("/")[2])
+                if lengths is None:
+                    left_out.append((path, "a thumbnail that Synapse does not know"))
+                else:
+                    found.append(Expected(path, frozenset(lengths)))
+        return found
+
+    async def _restore(self, file: Expected) -> None:
+        await self._attempt(file.path, self._make_whole(file))
         counts = self.tally.counts
         self.progress.advance(1, counts[RESTORED], self.tally.failures, counts[RESTORED_BYTES])
 
-    async def _fetch(self, path: str) -> int | None:
+    async def _make_whole(self, file: Expected) -> None:
+        bad = False
+        try:
+            (await self.threads.open_checked(self._disk.base_path, file)).close()
+        except FileNotFoundError:
+            pass
+        except BadFileError as error:
+            self.progress.note(f"On disk, but {error}: {shown(file.path)}")
+            bad = True
+        else:
+            self.tally.counts[PRESENT] += 1
+            return
+        try:
+            await self._fetch(file, in_place_of_a_bad_one=bad)
+        except ObjectNotFoundError as error:
+            if is_thumbnail(file.path):
+                self._skip(file.path, "listed, but not in Swift any more")
+                return
+            where = "bad on disk, and not" if bad else "neither on disk nor"
+            raise KeptError(f"{where} in Swift") from error
+        self.tally.counts[MENDED] += bad
+
+    async def _fetch(self, file: Expected, *, in_place_of_a_bad_one: bool) -> None:
         """Download one file.
 
-        :returns: its size in bytes; ``None`` if it is not in Swift any more.
+        :raises KeptError: if the object is not what the database says.
         """
+        download = await self._store.get(file.path)
         try:
-            download = await self._store.get(path)
-        except ObjectNotFoundError:
-            self._skip(path, "listed, but not in Swift any more")
-            return None
-        whole = f"{self._base_path}/{path}"
-        try:
-            file = _NewFile(whole)
+            new = NewFile(self._disk, file)
             try:
-                await download.deliver(file)
-                await self.threads.lookups.run(file.keep)
+                new.check_length(download.info.size)
+                await download.deliver(new)
+                # Synapse can make a thumbnail again.
+                keep_bad = in_place_of_a_bad_one and not is_thumbnail(file.path)
+                kept = await self.threads.lookups.run(partial(new.keep, keep_bad=keep_bad))
             finally:
-                file.close()
+                new.close()
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFullError(f"the local disk is full: {whole}") from error
+                raise DiskFullError(f"the local disk is full: {file.path}") from error
             raise
         finally:
             download.abandon()
-        return file.size
-
-
-@implementer(IConsumer)
-class _NewFile:
-    """Consumes a download. Has a temporary name until :meth:`keep`.
-
-    Writes on the reactor's thread: nothing else in the script has to be fast.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._temporary = f"{path}{_SUFFIX}"
-        self.size = 0
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        # Overwrites the file that a killed run may have left.
-        self._file = open(self._temporary, "wb")  # noqa: SIM115
-
-    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Ignores the producer: this consumer never pauses it."""
-
-    def unregisterProducer(self) -> None:
-        """Ignores the end: the result of ``deliver`` tells it."""
-
-    def write(self, data: bytes) -> None:
-        self._file.write(data)
-        self.size += len(data)
-
-    def keep(self) -> None:
-        """Flush the file to the disk, then give it its final name. Blocks."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        os.rename(self._temporary, self._path)
-        folder = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-    def close(self) -> None:
-        """Close the file, and delete it unless it was kept."""
-        try:
-            self._file.close()
-        finally:
-            if os.path.lexists(self._temporary):
-                os.unlink(self._temporary)
+        if kept is not None:
+            self.progress.note(f"The bad file is kept: {shown(kept)}")
+        self.tally.counts[RESTORED] += 1
+        self.tally.counts[RESTORED_BYTES] += new.size

@@ -9,17 +9,16 @@ again from the media.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
 from contextlib import closing
 from typing import Any
 
 from swift_provider.client import ObjectInfo, Store
-from swift_provider.errors import KeptError, ObjectNotFoundError, UnsafeNameError
+from swift_provider.errors import KeptError, ObjectNotFoundError
+from swift_provider.offload.contents import known_contents
 from swift_provider.offload.database import Database
 from swift_provider.offload.disk import Expected
-from swift_provider.offload.feed import PAGE_MEDIA, reason_to_skip
 from swift_provider.offload.jobs.job import Job
-from swift_provider.offload.media_names import Media, places, shown
+from swift_provider.offload.media_names import shown
 from swift_provider.offload.parallel import Items, in_parallel
 from swift_provider.offload.progress import Progress
 from swift_provider.offload.sorted_media import Plan
@@ -61,41 +60,13 @@ class Verify(Job[Tally]):
         return sum(self.tally.counts[outcome] for outcome in HOLES)
 
     async def _work(self) -> None:
-        items = Items(self._pages())
-        try:
-            await in_parallel(self._store.width, items.take, self._verify, self._is_stopping)
-        finally:
-            await items.close()
-
-    async def _pages(self) -> AsyncGenerator[list[Expected], None]:
-        media = self._media()
-        in_thread = self.threads.lookups.run
-        while page := await in_thread(next, media, None):
-            yield await in_thread(self._expected, page)
-
-    def _media(self) -> Iterator[list[Media]]:
-        """All media in the database; runs in a thread."""
         with closing(Plan()) as plan:
-            plan.read_all_known(self._database)
-            yield from plan.pages(PAGE_MEDIA)
-
-    def _expected(self, page: list[Media]) -> list[Expected]:
-        """The files that should exist; runs in a thread."""
-        facts = self._database.facts(page)
-        expected = []
-        for media in page:
-            known = facts.get((media.origin, media.media_id))
-            if known is None or reason_to_skip(media, known) is not None:
-                self._pass_over("Synapse waits for its upload, or is purging it")
-                continue
+            lookups = self.threads.lookups
+            items = Items(known_contents(lookups, self._database, plan, self._pass_over))
             try:
-                path = places(media.origin, media.filesystem_id, media.kind).content
-            except UnsafeNameError:
-                self._pass_over("a name that Synapse would not use")
-                continue
-            lengths = frozenset() if known.length is None else frozenset((known.length,))
-            expected.append(Expected(path, lengths, known.sha256))
-        return expected
+                await in_parallel(self._store.width, items.take, self._verify, self._is_stopping)
+            finally:
+                await items.close()
 
     def _pass_over(self, reason: str) -> None:
         self.tally.skipped[reason] += 1

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
+from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
+from swift_provider.offload.new_file import MediaStore
 from tests.offload.conftest import Objects, Script
 from tests.offload.synapse_store import SynapseStore
 from tests.servers.fault_proxy import FaultProxy
-from tests.servers.faults import Cut, in_response
+from tests.servers.faults import Answer, Cut, in_response
 from tests.servers.keystone import Credentials
 from tests.servers.swift import Swift
 
@@ -30,7 +34,8 @@ def test_restore(offload: Script, store: SynapseStore, objects: Objects) -> None
     assert store.files() == set()
     here = store.base / sorted(contents)[0]
     here.parent.mkdir(parents=True)
-    here.write_bytes(b"newer than Swift's")
+    here.write_bytes(before[sorted(contents)[0]])
+    written = here.stat()
     objects["local_content/ab/cd/e f"] = b"x"
     objects["local_content/ab/cd"] = b"x"
     objects["url_cache/2024-01-31/abc"] = b"x"
@@ -39,8 +44,8 @@ def test_restore(offload: Script, store: SynapseStore, objects: Objects) -> None
     assert summary["already_on_disk"] == 1
     assert sum(summary["skipped"].values()) == 2
     assert store.files() == set(contents)
-    assert here.read_bytes() == b"newer than Swift's"
-    for path in set(contents) - {sorted(contents)[0]}:
+    assert (here.stat().st_ino, here.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    for path in contents:
         assert (store.base / path).read_bytes() == before[path]
 
 
@@ -70,7 +75,8 @@ def test_restore_onto_a_full_disk(
     offload: Script, store: SynapseStore, objects: Objects, tmp_path: Any
 ) -> None:
     """A full disk ends the run with status 3, and leaves no part of a file."""
-    objects["local_content/ab/cd/ef"] = b"x" * 400_000
+    path = store.add_local("abcdef", b"x" * 400_000)
+    objects[path] = b"x" * 400_000
     small = tmp_path / "small"
     small.mkdir()
     if os.system(f"mount -t tmpfs -o size=100k none {small} 2>/dev/null"):
@@ -83,3 +89,172 @@ def test_restore_onto_a_full_disk(
         os.system(f"umount {small}")
     assert "full" in summary["stopped"]
     assert left == []
+
+
+def test_what_synapse_deleted_stays_deleted(
+    offload: Script, store: SynapseStore, objects: Objects
+) -> None:
+    """Objects without a row are counted and stay in Swift; thumbnails without one are named."""
+    path = store.add_local("abcdef", b"content")
+    thumbnail = store.add_thumbnail("abcdef")
+    orphans = [store.add_local("purged"), store.add_thumbnail("purged")]
+    forgotten = store.add_thumbnail("abcdef", width=96, in_database=False)
+    for name in (path, thumbnail, forgotten, *orphans):
+        objects[name] = (store.base / name).read_bytes()
+        (store.base / name).unlink()
+    store.execute("DELETE FROM local_media_repository WHERE media_id = 'purged'")
+    summary = offload.json("restore", store.base)
+    assert (summary["restored"], summary["left_in_swift_deleted_in_synapse"]) == (2, 2)
+    assert summary["skipped"] == {"a thumbnail that Synapse does not know": 1}
+    assert forgotten in summary["told"]
+    assert store.files() == {path, thumbnail}
+
+
+def test_an_altered_object_is_not_restored(
+    offload: Script, store: SynapseStore, objects: Objects
+) -> None:
+    """What is not Synapse's file by its SHA-256 or length is named, with status 1."""
+    good = b"what Synapse stored"
+    altered = store.add_local("altered", good, sha256=hashlib.sha256(good).hexdigest().upper())
+    right = store.add_local("right-one", good, sha256=hashlib.sha256(good).hexdigest().upper())
+    longer = store.add_local("longer", good)
+    thumbnail = store.add_thumbnail("longer", b"thumb")
+    for path, content in (
+        (altered, good[::-1]),
+        (longer, good + b"!"),
+        (right, good),
+        (thumbnail, b"thumbnail"),
+    ):
+        objects[path] = content
+        (store.base / path).unlink()
+    summary = offload.json("restore", store.base, status=1)
+    assert summary["failed"] == {
+        "not Synapse's file: the object's SHA-256 is not the one in Synapse's database": 1,
+        "not Synapse's file: the object's length is not the one in Synapse's database": 2,
+    }
+    assert all(path in summary["told"] for path in (altered, longer, thumbnail))
+    assert store.files() == {right}
+
+
+@pytest.mark.parametrize("sha256", [True, False])
+def test_a_bad_file_is_mended(
+    offload: Script, store: SynapseStore, objects: Objects, sha256: bool
+) -> None:
+    """A file that is not what the database says is replaced; the bad one is kept and named."""
+    good = b"the whole file"
+    bad = good[::-1] if sha256 else good[:3]
+    digest = hashlib.sha256(good).hexdigest() if sha256 else None
+    path = store.add_local("abcdef", good, sha256=digest)
+    thumbnail = store.add_thumbnail("abcdef", b"thumbnail")
+    for name in (path, thumbnail):
+        objects[name] = (store.base / name).read_bytes()
+    for number in ("", "2"):
+        (store.base / path).write_bytes(bad)
+        (store.base / thumbnail).write_bytes(b"thumb")
+        summary = offload.json("restore", store.base)
+        assert (summary["restored"], summary["restored_in_place_of_a_bad_file"]) == (2, 2)
+        assert f"{path}~bad{number}" in summary["told"]
+        assert (store.base / path).read_bytes() == good
+        assert (store.base / f"{path}~bad{number}").read_bytes() == bad
+        assert (store.base / thumbnail).read_bytes() == b"thumbnail"
+    assert store.files() == {path, thumbnail, f"{path}~bad", f"{path}~bad2"}
+    assert offload.json("verify", store.base)["on_disk_and_in_swift"] == 1
+    offload("update", store.base, "2m")
+    assert offload.json("upload", store.base, "--delete")["deleted"] == 2
+    assert offload("write").stdout == ""
+
+
+@pytest.mark.parametrize("there", [None, b"WHAT IS", b"short"])
+def test_a_bad_file_that_cannot_be_mended(
+    offload: Script, store: SynapseStore, objects: Objects, there: bytes | None
+) -> None:
+    """Without the right object the bad file stays as it is, with status 1."""
+    digest = hashlib.sha256(b"content").hexdigest()
+    path = store.add_local("abcdef", b"conTENT", sha256=digest)
+    if there is not None:
+        objects[path] = there
+    summary = offload.json("restore", store.base, status=1)
+    assert sum(summary["failed"].values()) == 1
+    assert path in summary["told"]
+    assert store.files() == {path}
+    assert (store.base / path).read_bytes() == b"conTENT"
+
+
+def test_a_content_that_is_nowhere(offload: Script, store: SynapseStore, objects: Objects) -> None:
+    """A media without file and object is named, with status 1: not all is back."""
+    path = store.add_local("abcdef", None, length=7)
+    summary = offload.json("restore", store.base, status=1)
+    assert summary["failed"] == {"neither on disk nor in Swift": 1}
+    assert path in summary["told"]
+
+
+async def test_restore_does_not_need_the_listing(
+    offload: Script, store: SynapseStore, objects: Objects, swift: Swift, account: Credentials
+) -> None:
+    """A listing that is late hides an object: it is restored all the same."""
+    path = store.add_local("abcdef", b"content")
+    objects[path] = b"content"
+    (store.base / path).unlink()
+    proxy = FaultProxy(reactor, "127.0.0.1", int(swift.url.rpartition(":")[2]))
+    await proxy.start()
+    url = proxy.url_for(swift.account_url(account.project_id))
+    kind = {"Content-Type": "application/json", "X-Trans-Id": "made-up"}
+    proxy.add(Answer(200, b"[]", kind, times=None, match=("GET", "prefix=")))
+    offload.configure(store, cloud="matrix", container=objects.container, storage_url=url)
+    summary = await deferToThread(offload.json, "restore", store.base)
+    await proxy.stop()
+    assert summary["restored"] == 1
+    assert (store.base / path).read_bytes() == b"content"
+
+
+def _owner_and_mode(path: Path) -> tuple[int, int, str]:
+    status = path.stat()
+    return status.st_uid, status.st_gid, oct(stat.S_IMODE(status.st_mode))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize(("folder", "file"), [(0o755, 0o644), (0o2750, 0o640), (0o700, 0o600)])
+@pytest.mark.parametrize("lost", [True, False])
+def test_restored_files_are_synapses(
+    offload: Script, store: SynapseStore, objects: Objects, folder: int, file: int, lost: bool
+) -> None:
+    """As root, files and folders get the media store's owner and mode, whatever the umask."""
+    path = store.add_remote("example.org", "m", "remote-file", b"content")
+    objects[path] = b"content"
+    base = store.base.parent / "lost" if lost else store.base
+    base.mkdir(exist_ok=True)
+    (store.base / path).unlink()
+    os.chown(base, 1234, 4321)
+    base.chmod(folder)
+    before = os.umask(0o077)
+    try:
+        offload.json("restore", base)
+    finally:
+        os.umask(before)
+    assert _owner_and_mode(base / path) == (1234, 4321, oct(file))
+    if lost:
+        for parent in list(Path(path).parents)[:-1]:
+            assert _owner_and_mode(base / parent) == (1234, 4321, oct(folder))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_another_user_is_told(store: SynapseStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who is neither Synapse's nor root gets files of his own, and is told so."""
+    assert MediaStore(str(store.base)).complaint is None
+    os.chown(store.base, 1234, 4321)
+    assert MediaStore(str(store.base)).complaint is None
+    monkeypatch.setattr(os, "geteuid", lambda: 4000)
+    told = MediaStore(str(store.base)).complaint
+    assert told is not None
+    assert "user id 4000" in told
+    assert "user id 1234" in told
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    assert MediaStore(str(store.base)).complaint is None
+
+
+def test_the_wrong_database(offload: Script, store: SynapseStore, objects: Objects) -> None:
+    """A database without media restores nothing, and that is no success."""
+    objects["local_content/ab/cd/ef"] = b"content"
+    ended = offload("restore", store.base)
+    assert ended.returncode == 2
+    assert "no media at all" in ended.stderr

@@ -272,9 +272,12 @@ def test_missing_container(offload: Script, store: SynapseStore) -> None:
     assert store.files() == {path}
 
 
-def test_what_is_no_media_store(offload: Script, store: SynapseStore, tmp_path: Path) -> None:
+def test_what_is_no_media_store(
+    offload: Script, store: SynapseStore, objects: Objects, tmp_path: Path
+) -> None:
     """A wrong or unmounted folder is refused, before the cache learns that all is gone."""
-    store.add_local("abcdef")
+    path = store.add_local("abcdef")
+    objects[path] = (store.base / path).read_bytes()
     offload("update", store.base, "2m")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -1,0 +1,168 @@
+"""Writes a media's file into the media store, as Synapse itself would.
+
+A file gets its final name only when it is complete, is what the database says and was
+flushed to the disk, because Synapse serves any file with that name. Owner and mode come
+from the media store's folder, so that Synapse can read and delete the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from contextlib import suppress
+
+from twisted.internet.interfaces import IConsumer, IProducer
+from zope.interface import implementer
+
+from swift_provider.errors import KeptError
+from swift_provider.offload.disk import Expected
+
+#: No media has a name with such an end, so Synapse and ``upload`` ignore such files.
+RESTORING = "~restoring"
+BAD = "~bad"
+
+
+class MediaStore:
+    """The media store's folder, and whose the files in it shall be.
+
+    :param base_path: an existing folder.
+    """
+
+    def __init__(self, base_path: str) -> None:
+        self.base_path = base_path
+        status = os.stat(base_path)
+        self._mode = stat.S_IMODE(status.st_mode) & ~stat.S_IWOTH
+        self._owner = (status.st_uid, status.st_gid)
+        self._may_give_away = os.geteuid() == 0
+
+    @property
+    def complaint(self) -> str | None:
+        """Why restored files will not be Synapse's; ``None`` if they will be."""
+        if self._may_give_away or self._owner[0] == os.geteuid():
+            return None
+        return (
+            f"Restored files belong to user id {os.geteuid()}, and {self.base_path} belongs to "
+            f"user id {self._owner[0]}: run this command as Synapse's user, or as root"
+        )
+
+    def make_folders(self, path: str) -> None:
+        """Make the folders of a file, as far as they do not exist."""
+        folder = os.path.dirname(path)
+        if not folder or os.path.isdir(f"{self.base_path}/{folder}"):
+            return
+        self.make_folders(folder)
+        whole = f"{self.base_path}/{folder}"
+        with suppress(FileExistsError):
+            os.mkdir(whole)
+            descriptor = os.open(whole, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                self._adopt(descriptor, self._mode)
+            finally:
+                os.close(descriptor)
+
+    def adopt_file(self, descriptor: int) -> None:
+        """Give an open file the owner of the media store, and the mode of Synapse's files."""
+        self._adopt(descriptor, self._mode & 0o644)
+
+    def _adopt(self, descriptor: int, mode: int) -> None:
+        if self._may_give_away:
+            os.fchown(descriptor, *self._owner)
+        os.fchmod(descriptor, mode)
+
+
+@implementer(IConsumer)
+class NewFile:
+    """Consumes a download. Has a temporary name until :meth:`keep`.
+
+    Writes on the reactor's thread: nothing else in the script has to be fast.
+
+    :raises OSError: if it cannot be created.
+    """
+
+    def __init__(self, store: MediaStore, file: Expected) -> None:
+        self._store = store
+        self._file = file
+        self._path = f"{store.base_path}/{file.path}"
+        self._temporary = f"{self._path}{RESTORING}"
+        self._sha256 = hashlib.sha256()
+        self.size = 0
+        store.make_folders(file.path)
+        with suppress(FileNotFoundError):
+            os.unlink(self._temporary)  # A killed run may have left it.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._open = os.fdopen(os.open(self._temporary, flags, 0o600), "wb")
+        try:
+            store.adopt_file(self._open.fileno())
+        except BaseException:
+            self.close()
+            raise
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """Ignores the producer: this consumer never pauses it."""
+
+    def unregisterProducer(self) -> None:
+        """Ignores the end: the result of ``deliver`` tells it."""
+
+    def write(self, data: bytes) -> None:
+        self._open.write(data)
+        if self._file.sha256 is not None:
+            self._sha256.update(data)
+        self.size += len(data)
+
+    def check_length(self, size: int | None) -> None:
+        """:raises KeptError: if a file of this size is not what the database says."""
+        if size is not None and self._file.lengths and size not in self._file.lengths:
+            raise KeptError(_not_synapses("length"))
+
+    def keep(self, *, keep_bad: bool) -> str | None:
+        """Flush the file to the disk, then give it its final name. Blocks.
+
+        :param keep_bad: keep the file that has the name now, under another one.
+        :returns: the other name, relative to the media store; ``None`` if there is none.
+        :raises KeptError: if the file is not what the database says.
+        :raises OSError: if the disk fails.
+        """
+        self.check_length(self.size)
+        wanted = self._file.sha256
+        if wanted is not None and self._sha256.hexdigest() != wanted.lower():
+            raise KeptError(_not_synapses("SHA-256"))
+        self._open.flush()
+        os.fsync(self._open.fileno())
+        kept = _link_aside(self._store.base_path, self._file.path) if keep_bad else None
+        os.rename(self._temporary, self._path)
+        folder = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return kept
+
+    def close(self) -> None:
+        """Close the file, and delete it unless it was kept."""
+        try:
+            self._open.close()
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(self._temporary)
+
+
+def _not_synapses(what: str) -> str:
+    return f"not Synapse's file: the object's {what} is not the one in Synapse's database"
+
+
+def _link_aside(base_path: str, path: str) -> str:
+    """Give a file a second name. It keeps the first one until another file takes it.
+
+    :returns: the second name.
+    """
+    aside = f"{path}{BAD}"
+    number = 1
+    while True:
+        try:
+            os.link(f"{base_path}/{path}", f"{base_path}/{aside}", follow_symlinks=False)
+        except FileExistsError:
+            number += 1
+            aside = f"{path}{BAD}{number}"
+        else:
+            return aside
