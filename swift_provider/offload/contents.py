@@ -10,7 +10,7 @@ from swift_provider.offload.database import Database
 from swift_provider.offload.disk import Expected
 from swift_provider.offload.feed import PAGE_MEDIA, reason_to_skip
 from swift_provider.offload.media_names import Media, places
-from swift_provider.offload.plan import Plan
+from swift_provider.offload.sorted_media import Plan
 
 
 async def known_contents(

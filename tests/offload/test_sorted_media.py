@@ -21,3 +21,17 @@ def test_work_comes_in_the_order_of_names(cache: Cache) -> None:
     assert names[:2] == ["/alocal", "/zlocal"]
     assert names[2:] == sorted(names[2:])
     assert len(names) == 6
+
+
+def test_the_media_of_objects(cache: Cache) -> None:
+    """An object's kind, origin and filesystem id lead to its media, if it is planned."""
+    cache.replace([("abcdef",)], [("a.org", "m", "ghijkl")])
+    local, remote = ("local", "", "abcdef"), ("remote", "a.org", "ghijkl")
+    unknown = ("remote", "b.org", "ghijkl")
+    with closing(Plan()) as plan:
+        plan.read(cache.rows())
+        assert plan.media_of([local, remote, unknown]) == {
+            local: Media("", "abcdef", "abcdef", "local"),
+            remote: Media("a.org", "m", "ghijkl", "remote"),
+        }
+        assert plan.unknown([local, remote, unknown]) == [unknown]

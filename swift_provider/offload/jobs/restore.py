@@ -24,6 +24,7 @@ from swift_provider.errors import (
     DiskFullError,
     KeptError,
     ObjectNotFoundError,
+    RequestRefusedError,
 )
 from swift_provider.offload.contents import known_contents
 from swift_provider.offload.database import Database
@@ -33,8 +34,8 @@ from swift_provider.offload.jobs.job import Job
 from swift_provider.offload.media_names import ROOTS, media_of_object, shown
 from swift_provider.offload.new_file import MediaStore, NewFile
 from swift_provider.offload.parallel import Items, in_parallel
-from swift_provider.offload.plan import Plan
 from swift_provider.offload.progress import Progress
+from swift_provider.offload.sorted_media import Plan
 from swift_provider.offload.tally import Tally
 
 RESTORED = "Restored"
@@ -139,6 +140,11 @@ class Restore(Job[Tally]):
                 return
             where = "bad on disk, and not" if bad else "neither on disk nor"
             raise KeptError(f"{where} in Swift") from error
+        except RequestRefusedError as error:
+            flaw = await self._store.flaw(await self._store.head(file.path, newest=True))
+            if flaw is None:
+                raise
+            raise KeptError(f"Swift refuses to deliver it: {flaw}") from error
         self.tally.counts[MENDED] += bad
 
     async def _fetch(self, file: Expected, *, in_place_of_a_bad_one: bool) -> None:

@@ -189,3 +189,19 @@ async def test_repair_asks_for_each_object(
     await proxy.stop()
     assert (summary["uploaded"], summary["already_there"]) == (1, 0)
     assert objects[path] == b"content"
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_restore_of_a_file_whose_segment_is_gone(
+    large: Script, store: SynapseStore, objects: Objects, number: int
+) -> None:
+    """It is named with the segment, soon, and with status 1; the other files come back."""
+    bad = store.add_local("large-one", os.urandom(2 * MIB + 5))
+    good = store.add_local("abcdef", b"content")
+    large.json("upload", store.base, "--all", "--delete")
+    objects.delete_segment(number)
+    summary = large.json("restore", store.base, status=1)
+    assert sum(summary["failed"].values()) == 1
+    assert bad in summary["told"]
+    assert "is gone" in summary["told"]
+    assert store.files() == {good}
