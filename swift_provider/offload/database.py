@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -20,7 +20,8 @@ from swift_provider.offload.media_names import LOCAL, REMOTE, Media, thumbnail_n
 
 #: Rows that PostgreSQL sends at a time.
 FETCH_ROWS = 10_000
-CONNECT_TIMEOUT_SECONDS = 15
+#: How long SQLite waits for a file that another process has locked. Ctrl-C waits as long.
+BUSY_TIMEOUT_SECONDS = 10.0
 #: Media in one query. SQLite allows 32766 values in a statement, 999 before version 3.32;
 #: a remote media takes two.
 LOOKUP_ROWS = 400
@@ -79,8 +80,11 @@ class Database:
         self._where = config.where
         self._is_sqlite = config.engine == "sqlite3"
         self._driver_error: type[Exception] = sqlite3.Error
+        self._explained: Callable[[Exception], str | None] = lambda error: None
+        self._set_limits: Callable[[Any], None] = lambda cursor: None
+        self._connection: Any = None
         if self._is_sqlite:
-            self._connection: Any = self._open_sqlite(config)
+            self._connection = self._open_sqlite(config)
         else:
             self._connection = self._connect_postgres(config)
         with self._translated():
@@ -95,6 +99,7 @@ class Database:
             connection = sqlite3.connect(
                 f"file:{quote(path)}?mode=ro",
                 uri=True,
+                timeout=BUSY_TIMEOUT_SECONDS,
                 isolation_level=None,
                 check_same_thread=False,
             )
@@ -103,27 +108,27 @@ class Database:
 
     def _connect_postgres(self, config: DatabaseConfig) -> Any:
         try:
-            import psycopg2
+            from swift_provider.offload import postgres
         except ImportError as error:
             raise ConfigError(
                 "a PostgreSQL database needs the driver psycopg2: "
                 "pip install 'synapse-swift-storage-provider[postgres]'"
             ) from error
-        self._driver_error = psycopg2.Error
-        try:
-            connection = psycopg2.connect(
-                **{"connect_timeout": CONNECT_TIMEOUT_SECONDS, **config.args}
-            )
-            connection.set_session(readonly=True)
-        except (psycopg2.ProgrammingError, TypeError):
-            # The driver's message quotes what it did not understand, perhaps a password.
-            raise ConfigError(
-                f"{config.where}: psycopg2 does not understand these arguments; "
-                "it takes user, password, dbname, host, port and so on"
-            ) from None
-        except psycopg2.Error as error:
-            raise self._unavailable(error) from error
-        return connection
+        self._driver_error = postgres.DriverError
+        self._explained = postgres.explained
+        self._set_limits = postgres.set_limits
+        with self._translated():
+            return postgres.connect(config.args, config.where)
+
+    def stop(self) -> None:
+        """Make the current query fail, and each later one of PostgreSQL.
+
+        Any thread may call this. It does not wait.
+        """
+        if self._is_sqlite:
+            self._connection.interrupt()
+        else:
+            self._connection.stop()
 
     def close(self) -> None:
         """Close the connection."""
@@ -156,7 +161,8 @@ class Database:
                 yield from self._connection.execute(sql.replace("%s", "?"), values)
                 return
             # The rows of a named cursor stay on the server until they are read.
-            with self._connection, self._connection.cursor("swift_media_upload") as cursor:
+            name = "swift_media_upload"
+            with self._transaction(), self._connection.cursor(name) as cursor:
                 cursor.itersize = FETCH_ROWS
                 cursor.execute(sql, values)
                 yield from cursor
@@ -241,7 +247,7 @@ class Database:
         with self._translated():
             if self._is_sqlite:
                 return list(self._connection.execute(sql.replace("%s", "?"), values))
-            with self._connection, self._connection.cursor() as cursor:
+            with self._transaction() as cursor:
                 cursor.execute(sql, values)
                 return list(cursor)
 
@@ -250,18 +256,33 @@ class Database:
         if self._is_sqlite:
             description = self._connection.execute(sql).description
         else:
-            with self._connection, self._connection.cursor() as cursor:
+            with self._transaction() as cursor:
                 cursor.execute(sql)
                 description = cursor.description
         return "sha256" in [column[0] for column in description]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        """A transaction of PostgreSQL with time limits, and a cursor in it."""
+        try:
+            with self._connection.cursor() as cursor:
+                self._set_limits(cursor)
+                yield cursor
+            self._connection.commit()
+        except BaseException:
+            with suppress(self._driver_error):
+                self._connection.rollback()
+            raise
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except self._driver_error as error:
+            if getattr(self._connection, "interrupted", False):
+                raise KeyboardInterrupt from None
             raise self._unavailable(error) from error
 
     def _unavailable(self, error: Exception) -> DatabaseUnavailableError:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = self._explained(error) or " ".join(str(error).split()) or type(error).__name__
         return DatabaseUnavailableError(f"Synapse's database ({self._where}): {reason}")

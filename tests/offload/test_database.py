@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import psycopg2
 import pytest
 
-from swift_provider.errors import DatabaseUnavailableError
+from swift_provider.errors import ConfigError, DatabaseUnavailableError
+from swift_provider.offload import database as database_module
+from swift_provider.offload import postgres as limits
 from swift_provider.offload.database import Database, DatabaseConfig
 from swift_provider.offload.media_names import Media
 from tests.offload.synapse_store import SynapseStore
+from tests.servers.postgres import Postgres
+
+MEDIA = [Media("", "oldlocal", "oldlocal", "local")]
 
 
 def test_older_schema(tmp_path: Path) -> None:
@@ -73,3 +84,126 @@ def test_the_database_is_only_read(store: SynapseStore, monkeypatch: pytest.Monk
         (connection,) = opened
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             connection.execute("DELETE FROM local_media_repository")
+
+
+@contextmanager
+def _locked(store: SynapseStore) -> Iterator[None]:
+    """Another session holds the media table in the strongest mode."""
+    connection = psycopg2.connect(**store.config.args)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE local_media_repository IN ACCESS EXCLUSIVE MODE")
+        yield
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def postgres_store(postgres: Postgres, tmp_path: Path) -> Iterator[SynapseStore]:
+    """A media store with PostgreSQL."""
+    made = SynapseStore(tmp_path, postgres.create_database(f"offload-{uuid4().hex[:12]}"))
+    yield made
+    made.close()
+
+
+def test_a_locked_table(postgres_store: SynapseStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query waits for a lock for a limited time, then says so; later queries work."""
+    monkeypatch.setattr(limits, "LOCK_TIMEOUT_SECONDS", 0.5)
+    postgres_store.add_local("oldlocal")
+    with _locked(postgres_store), pytest.raises(DatabaseUnavailableError, match="locked a table"):
+        Database(postgres_store.config)
+    with closing(Database(postgres_store.config)) as database:
+        with _locked(postgres_store):
+            for query in (lambda: list(database.idle_local(None)), lambda: database.facts(MEDIA)):
+                with pytest.raises(DatabaseUnavailableError, match="locked a table"):
+                    query()
+        assert list(database.idle_local(None)) == [("oldlocal",)]
+        assert len(database.facts(MEDIA)) == 1
+
+
+def test_a_slow_query(postgres_store: SynapseStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query has a time limit, on the server and, if that is silent, here."""
+    monkeypatch.setattr(limits, "STATEMENT_TIMEOUT_SECONDS", 0.5)
+    with closing(Database(postgres_store.config)) as database:
+        with _locked(postgres_store), pytest.raises(DatabaseUnavailableError, match=r"0\.5 s"):
+            list(database.idle_local(None))
+        monkeypatch.setattr(limits, "GRACE_SECONDS", -0.4)
+        with (
+            _locked(postgres_store),
+            pytest.raises(DatabaseUnavailableError, match="does not answer"),
+        ):
+            database.facts(MEDIA)
+
+
+def test_stop(postgres_store: SynapseStore) -> None:
+    """Another thread ends a query that waits; no later query runs."""
+    with closing(Database(postgres_store.config)) as database, _locked(postgres_store):
+        timer = threading.Timer(0.3, database.stop)
+        timer.start()
+        began = time.monotonic()
+        with pytest.raises(DatabaseUnavailableError, match="cancelled"):
+            database.facts(MEDIA)
+        timer.join()
+        with pytest.raises(DatabaseUnavailableError):
+            database.known("local", [("", "x")] * 3)
+        assert time.monotonic() - began < 5
+
+
+def test_stop_with_sqlite(store: SynapseStore) -> None:
+    """The same with SQLite, for a query that computes."""
+    with closing(Database(store.config)) as database:
+        database.stop()
+        assert database.facts(MEDIA) == {}
+
+
+def test_a_locked_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite waits for a limited time too."""
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_SECONDS", 0.2)
+    store = SynapseStore(tmp_path)
+    store.execute("PRAGMA journal_mode = DELETE")
+    with closing(Database(store.config)) as database:
+        store.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(DatabaseUnavailableError, match="locked"):
+            database.facts(MEDIA)
+    store.close()
+
+
+PARTS = ("zzhun", "zzter", "s3cret")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"dsn": "postgresql://u:zzhun@zzter@127.0.0.1:1/d"},
+        {"dsn": "postgresql://u:zzhun@zzter@s3cret@/d"},
+        {"dsn": "postgresql://u:zzhun@zzter:s3cret@127.0.0.1:1/d"},
+        {"dsn": "postgresql://u:zzhun/zzter@127.0.0.1:1/d"},
+        {"dsn": "postgresql://u:zzhun?zzter=s3cret@127.0.0.1:1/d"},
+        {"dsn": "host=127.0.0.1 port=1 password=zzhun zzter"},
+        {"dsn": "host=127.0.0.1 port=1 dbname=d password='zzhun zzter"},
+        {"dbname": "postgresql://u:zzhun@zzter@127.0.0.1/d", "host": "127.0.0.1"},
+        {"host": "u:zzhun@zzter", "dbname": "d"},
+    ],
+)
+def test_no_part_of_a_password_is_told(
+    args: dict[str, str], postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever stands in a connection string, no part of it is in an error."""
+    real = {key: str(postgres.port) if value == "1" else value for key, value in args.items()}
+    if "dsn" in real:
+        real["dsn"] = real["dsn"].replace(":1/", f":{postgres.port}/")
+    for one in (args, real):
+        with pytest.raises((ConfigError, DatabaseUnavailableError)) as caught:
+            Database(DatabaseConfig("psycopg2", one, "database.yaml"))
+        told = "".join(traceback.format_exception(caught.value)) + caplog.text
+        told = "\n".join(line for line in told.splitlines() if not line.startswith("    "))
+        assert not [part for part in PARTS if part in told], told
+
+
+def test_the_reason_of_a_failed_connection(postgres: Postgres) -> None:
+    """The reason is told with a connection string too; in full where it is harmless."""
+    dsn = {"dsn": f"postgresql://postgres@127.0.0.1:{postgres.port}/no-such-database"}
+    with pytest.raises(DatabaseUnavailableError, match=r": does not exist\..*percent-encoded"):
+        Database(DatabaseConfig("psycopg2", dsn, "database.yaml"))
+    with pytest.raises(DatabaseUnavailableError, match='database "no-such" does not exist'):
+        Database(DatabaseConfig("psycopg2", postgres.arguments("no-such"), "database.yaml"))

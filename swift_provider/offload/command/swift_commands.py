@@ -15,6 +15,7 @@ from swift_provider.offload.command.console import print_json
 from swift_provider.offload.command.exit_status import DONE, SOME_FAILED, status_of
 from swift_provider.offload.command.inputs import Inputs
 from swift_provider.offload.command.run_job import run
+from swift_provider.offload.database import Database
 from swift_provider.offload.jobs import prune as pruning
 from swift_provider.offload.jobs import upload as uploading
 from swift_provider.offload.jobs.job import Job
@@ -52,7 +53,7 @@ def upload(inputs: Inputs) -> int:
             print(why, file=sys.stderr)
         with closing(inputs.progress(total)) as progress:
             job = Upload(reactor, store, database, cache, options, progress)
-            return _run(inputs, store, job)
+            return _run(inputs, store, job, database)
 
 
 def verify(inputs: Inputs) -> int:
@@ -66,7 +67,7 @@ def verify(inputs: Inputs) -> int:
         closing(inputs.progress(None)) as progress,
     ):
         job = Verify(reactor, store, database, base_path, progress)
-        return _run(inputs, store, job, lambda: SOME_FAILED if job.holes else DONE)
+        return _run(inputs, store, job, database, lambda: SOME_FAILED if job.holes else DONE)
 
 
 def prune(inputs: Inputs) -> int:
@@ -80,7 +81,8 @@ def prune(inputs: Inputs) -> int:
         closing(inputs.progress(None)) as progress,
     ):
         show = progress.note if arguments.json else progress.show
-        return _run(inputs, store, Prune(reactor, store, database, options, progress, show))
+        job = Prune(reactor, store, database, options, progress, show)
+        return _run(inputs, store, job, database)
 
 
 def restore(inputs: Inputs) -> int:
@@ -94,7 +96,8 @@ def restore(inputs: Inputs) -> int:
         closing(inputs.database()) as database,
         closing(inputs.progress(None)) as progress,
     ):
-        return _run(inputs, store, Restore(reactor, store, database, base_path, progress))
+        job = Restore(reactor, store, database, base_path, progress)
+        return _run(inputs, store, job, database)
 
 
 def _store(inputs: Inputs) -> Store:
@@ -104,10 +107,15 @@ def _store(inputs: Inputs) -> Store:
 
 
 def _run(
-    inputs: Inputs, store: Store, job: Job[Any], otherwise: Callable[[], int] = lambda: DONE
+    inputs: Inputs,
+    store: Store,
+    job: Job[Any],
+    database: Database | None,
+    otherwise: Callable[[], int] = lambda: DONE,
 ) -> int:
     """Run the reactor until a job is over, close the store, and show the figures.
 
+    :param database: what the job reads, if anything; a signal ends its current query.
     :param otherwise: the exit status if the job did all its work and nothing failed.
     :returns: the exit status.
     """
@@ -117,6 +125,11 @@ def _run(
             await job.run()
         finally:
             await store.close()
+
+    def stop() -> None:
+        job.stop()
+        if database is not None:
+            database.stop()  # Its answers are only for files that the job would begin.
 
     def show() -> int:
         job.progress.close()
@@ -136,5 +149,5 @@ def _run(
         job.tally.finish()
         show()
 
-    run(reactor, work, job.stop, last_words, job.progress.note)
+    run(reactor, work, stop, last_words, job.progress.note)
     return show()

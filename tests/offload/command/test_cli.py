@@ -9,7 +9,9 @@ import sqlite3
 import subprocess
 import time
 from pathlib import Path
+from uuid import uuid4
 
+import psycopg2
 import pytest
 import yaml
 
@@ -329,3 +331,57 @@ def test_two_caches_and_one_media_store(script: Script, store: SynapseStore, com
         running.kill()
         running.communicate()
     assert script("--cache-db", "two.db", "check-deleted", store.base).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "table", "number"),
+    [
+        ("update-db", "local_media_repository", signal.SIGINT),
+        ("update-db", "local_media_repository", signal.SIGTERM),
+        ("prune", "remote_media_cache", signal.SIGINT),
+        # Jobs read this table, once they are running.
+        ("upload", "local_media_repository_thumbnails", signal.SIGINT),
+        ("verify", "local_media_repository_thumbnails", signal.SIGTERM),
+    ],
+)
+def test_interrupted_while_a_table_is_locked(
+    offload: Script,
+    postgres: Postgres,
+    tmp_path: Path,
+    command: str,
+    table: str,
+    number: signal.Signals,
+) -> None:
+    """A signal ends the wait for a table that another session has locked."""
+    folder = tmp_path / "postgres"
+    store = SynapseStore(folder, postgres.create_database(f"offload-{uuid4().hex[:12]}"))
+    store.add_local("oldlocal")
+    homeserver = yaml.safe_load((offload.folder / "homeserver.yaml").read_text())
+    homeserver.update(database=store.yaml_section, media_store_path=str(store.base))
+    (offload.folder / "homeserver.yaml").write_text(yaml.safe_dump(homeserver))
+    assert offload("update-db", "2m").returncode == 0
+    blocker = psycopg2.connect(**store.config.args)
+    with blocker.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+    running = offload.start(command, *(["2m"] if command == "update-db" else []))
+    watcher = psycopg2.connect(**store.config.args)
+    watcher.autocommit = True
+    with watcher.cursor() as cursor:
+        deadline = time.monotonic() + 30
+        blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        while cursor.execute(blocked) or cursor.fetchone() != (1,):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        running.send_signal(number)
+        began = time.monotonic()
+        _, told = running.communicate(timeout=30)
+        assert time.monotonic() - began < 5
+        assert running.returncode == 130, told
+        assert "Traceback" not in told
+        assert "Failed" not in told
+        while cursor.execute(blocked) or cursor.fetchone() != (0,):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    watcher.close()
+    blocker.close()
+    store.close()
