@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,6 +83,7 @@ class Database:
         self._explained: Callable[[Exception], str | None] = lambda error: None
         self._set_limits: Callable[[Any], None] = lambda cursor: None
         self._connection: Any = None
+        self._streams: list[Generator[Any, None, None]] = []
         if self._is_sqlite:
             self._connection = self._open_sqlite(config)
         else:
@@ -131,7 +132,10 @@ class Database:
             self._connection.stop()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, and the iterators that were not read to their end."""
+        for stream in self._streams:
+            with suppress(ValueError):  # A thread is in it.
+                stream.close()
         self._connection.close()
 
     def idle_local(self, before_ms: int | None) -> Iterator[tuple[str]]:
@@ -151,6 +155,10 @@ class Database:
         return self._stream(REMOTE, before_ms)
 
     def _stream(self, kind: str, before_ms: int | None) -> Iterator[Any]:
+        self._streams.append(self._rows(kind, before_ms))
+        return self._streams[-1]
+
+    def _rows(self, kind: str, before_ms: int | None) -> Generator[Any, None, None]:
         sql = f"SELECT {_COLUMNS[kind]} FROM {_TABLES[kind]} WHERE {_NO_PREVIEWS[kind]}"
         values: tuple[int, ...] = ()
         if before_ms is not None:

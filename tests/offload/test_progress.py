@@ -7,7 +7,10 @@ import fcntl
 import io
 import os
 import pty
+import select
+import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -15,6 +18,8 @@ import time
 import pytest
 
 from swift_provider.offload.progress import progress
+from tests.offload.conftest import Script
+from tests.offload.synapse_store import SynapseStore
 
 
 def test_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,10 +67,65 @@ def test_a_bar_on_a_terminal() -> None:
     with os.fdopen(theirs, "w") as terminal:
         shown = progress(3, terminal, wanted=True)
         shown.note("Failed: this one")
+        with contextlib.redirect_stdout(terminal):
+            shown.show("a result")
         shown.advance(3, files=9, failed=1, size=2048)
         shown.close()
+        shown.close()
     drawn = _all_from(ours).decode()
-    assert "Failed: this one" in drawn
+    for line in ("Failed: this one", "a result"):
+        before, _, after = drawn.partition(line)
+        assert before.endswith(" \r"), "the bar is still on this line"
+        assert after.startswith("\r\n")
+        assert line not in after
+    assert drawn.count("3/3") == drawn.count("\r100%") <= 2
+    assert drawn.endswith("\r\n")
     assert "3/3" in drawn
     assert "9 files, 2.0 KiB, 1 failed" in drawn
     assert "tqdm" in sys.modules
+
+
+MEDIA = 20_000
+INTERRUPTED = "\r\nInterrupted: nothing is lost; run the command again\r\n"
+
+
+def test_interrupted_on_a_terminal(script: Script, store: SynapseStore) -> None:
+    """Whenever Ctrl-C is pressed, the last line is the message, below the bar."""
+    store.execute("BEGIN")
+    for number in range(MEDIA):
+        store.add_local(f"media-{number}", None)
+    store.execute("COMMIT")
+    script.configure(store)
+    for step in range(12):
+        ours, theirs = pty.openpty()
+        running = subprocess.Popen(
+            script.command("update", str(store.base), "2m"),
+            cwd=script.folder,
+            env=script.environment,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        began = select.select([ours], [], [], 30)[0]  # The first line was printed.
+        assert began == [ours]
+        time.sleep(step * 0.04)
+        running.send_signal(signal.SIGINT)
+        drawn = _all_from(ours).decode()
+        running.wait(timeout=30)
+        assert "Traceback" not in drawn
+        assert "Exception" not in drawn
+        if running.returncode != -signal.SIGINT:  # It was over before.
+            assert running.returncode in (0, 130), drawn
+            assert drawn.endswith(INTERRUPTED) or "as deleted" in drawn
+
+
+def test_interrupted_at_the_start(script: Script) -> None:
+    """Ctrl-C while Python still imports the program leaves no traceback."""
+    for step in range(4):
+        running = script.start("update-db", "2m")
+        time.sleep(0.06 + step * 0.03)
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=30)
+        assert "swift_provider" not in told or "Traceback" not in told

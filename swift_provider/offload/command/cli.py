@@ -65,7 +65,7 @@ def _main(argv: Sequence[str]) -> int:
             level=arguments.log_level.upper(),
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         )
-        with _terminated_like_interrupted():
+        with _interruptible():
             from swift_provider.offload.command.inputs import Inputs
 
             module, name = _COMMANDS[arguments.command]
@@ -102,14 +102,18 @@ def _complain(error: Exception, status: int) -> int:
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does."""
+def _interruptible() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt; an ignored SIGINT (``nohup``) stays so."""
 
     def interrupt(number: int, frame: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, interrupt)
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
