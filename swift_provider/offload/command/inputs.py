@@ -10,8 +10,9 @@ from swift_provider.config import Settings
 from swift_provider.errors import ConfigError
 from swift_provider.offload.command.homeserver import DATABASE_YAML, Homeserver, read_database_yaml
 from swift_provider.offload.command.place import check_place
-from swift_provider.offload.database import Database
-from swift_provider.offload.media_names import ROOTS
+from swift_provider.offload.command.same_database import place, same_database
+from swift_provider.offload.database import Database, DatabaseConfig
+from swift_provider.offload.media_names import ROOTS, shown
 from swift_provider.offload.progress import Progress, progress
 
 _SWIFT_FLAGS = ("container", "cloud", "region_name", "prefix", "storage_url", "threadpool_size")
@@ -62,18 +63,33 @@ class Inputs:
         ``database.yaml`` names it if that file exists, otherwise ``homeserver.yaml``. But
         a ``homeserver.yaml`` on the command line goes before ``database.yaml``.
 
-        :raises ConfigError: if neither file names a database.
+        :raises ConfigError: if neither file names a database; or if a ``homeserver.yaml``
+            that is not on the command line names another one than ``database.yaml``.
         :raises DatabaseUnavailableError: if the database does not accept the connection.
         """
         config = self._homeserver.database()
         if os.path.exists(DATABASE_YAML) and not (self._named and config is not None):
-            config = read_database_yaml(DATABASE_YAML)
+            config = self._agreed(config, read_database_yaml(DATABASE_YAML))
         if config is None:
             raise ConfigError(
                 "Synapse's database is needed, and not configured: give --homeserver-config-path, "
                 f"or put a {DATABASE_YAML} with psycopg2's arguments into this folder"
             )
         return Database(config)
+
+    @staticmethod
+    def _agreed(ours: DatabaseConfig | None, other: DatabaseConfig) -> DatabaseConfig:
+        """The database of ``database.yaml``, perhaps a forgotten one.
+
+        :raises ConfigError: if ``homeserver.yaml`` names another one.
+        """
+        if ours is not None and not same_database(ours, other):
+            raise ConfigError(
+                f"{other.where} and homeserver.yaml in this folder name two databases "
+                f"({shown(place(other))}; {shown(place(ours))}): remove {DATABASE_YAML}, or give "
+                "--homeserver-config-path, which goes before it"
+            )
+        return other
 
     def settings(self) -> Settings:
         """Swift's options; those of the command line go before those of the files.
