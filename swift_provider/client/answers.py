@@ -8,7 +8,9 @@ Storage API" of OpenStack, section "Objects".
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import quote, unquote
 
 from twisted.web.http_headers import Headers
 
@@ -46,6 +48,16 @@ SEGMENT_SIZE_HEADER = b"X-Object-Meta-Segment-Size"
 #: Metadata that marks a manifest as that of one attempt to upload it.
 ATTEMPT_HEADER = b"X-Object-Meta-Upload-Attempt"
 
+#: Metadata of every object and segment: the homeserver that stored it.
+OWNER_HEADER = b"X-Object-Meta-Matrix-Server"
+
+#: Metadata of a segment: the container of its manifest. Several containers may share one
+#: segment container.
+MANIFEST_CONTAINER_HEADER = b"X-Object-Meta-Manifest-Container"
+
+#: Swift's default limit on the bytes of one metadata value.
+_LONGEST_MARK = 256
+
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 #: Statuses of a busy server. 498 comes from Swift's ratelimit middleware once a request
@@ -65,6 +77,8 @@ class ObjectInfo:
     :ivar attempt: the attempt to upload it, which its segments' names contain; ``""`` if
         it has no segments, or this client did not upload it.
     :ivar expires: Swift will delete it at a given time (``X-Delete-At``).
+    :ivar owner: the homeserver that stored it; ``""`` if it has no mark.
+    :ivar manifest_container: of a segment; ``""`` if it is none, or has no mark.
     """
 
     name: str
@@ -77,6 +91,8 @@ class ObjectInfo:
     segment_size: int | None = None
     attempt: str = ""
     expires: bool = False
+    owner: str = ""
+    manifest_container: str = ""
 
     @property
     def is_plain(self) -> bool:
@@ -100,7 +116,23 @@ class ListedObject:
 
     def without_prefix(self, length: int) -> ListedObject:
         """The same row, its name without the first ``length`` characters."""
-        return ListedObject(self.name[length:], self.size, self.etag, self.last_modified)
+        return replace(self, name=self.name[length:])
+
+
+def marks(owner: str | None) -> dict[bytes, bytes]:
+    """The metadata that names an object's owner; empty without one."""
+    return _mark(OWNER_HEADER, owner) if owner else {}
+
+
+def segment_marks(marks: Mapping[bytes, bytes], container: str) -> dict[bytes, bytes]:
+    """The same for a segment of a manifest in ``container``."""
+    return {**marks, **_mark(MANIFEST_CONTAINER_HEADER, container)}
+
+
+def _mark(header: bytes, text: str) -> dict[bytes, bytes]:
+    # A container's name may have any characters; a header cannot hold all of them.
+    value = quote(text, safe=":[]").encode("ascii")
+    return {header: value} if len(value) <= _LONGEST_MARK else {}
 
 
 def header(headers: Headers, name: bytes) -> str:
@@ -147,6 +179,8 @@ def object_info(name: str, headers: Headers, size: int | None = None) -> ObjectI
         segment_size=int(segment_size) if segment_size.isdecimal() else None,
         attempt=header(headers, ATTEMPT_HEADER),
         expires=headers.hasHeader(b"X-Delete-At"),
+        owner=unquote(header(headers, OWNER_HEADER)),
+        manifest_container=unquote(header(headers, MANIFEST_CONTAINER_HEADER)),
     )
 
 

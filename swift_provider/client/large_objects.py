@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -24,6 +24,7 @@ from swift_provider.client.answers import (
     ObjectInfo,
     header,
     object_info,
+    segment_marks,
 )
 from swift_provider.client.checksum import (
     Checksum,
@@ -95,10 +96,12 @@ class LargeObjects:
         segment_size: int,
         *,
         if_absent: bool,
+        metadata: Mapping[bytes, bytes],
     ) -> ObjectInfo:
         """Upload a file as segments and a manifest.
 
         :param if_absent: do not overwrite.
+        :param metadata: further headers, which stay with the manifest and the segments.
         :raises ObjectExistsError: if ``if_absent`` and there is such an object.
         :raises SwiftError: if it failed for good; the segments are removed again then.
         :raises FileChangedError: likewise.
@@ -109,12 +112,12 @@ class LargeObjects:
         attempt = uuid.uuid4().hex
         segments = list(cut(source.size, segment_size, f"{name}/{attempt}/"))
         try:
-            await self._upload_segments(source, segments)
+            await self._upload_segments(source, segments, segment_marks(metadata, container))
             source.check_unchanged()
         except Exception:  # a cancellation is one of them
             await self._remove(segments)
             raise
-        manifest = Manifest(container, name, attempt, segment_size, segments, if_absent)
+        manifest = Manifest(container, name, attempt, segment_size, segments, if_absent, metadata)
         return await self._put_manifest(manifest)
 
     async def _refuse_if_there(self, container: str, name: str) -> None:
@@ -124,12 +127,14 @@ class LargeObjects:
             return
         raise Target("PUT", container, name).error(ObjectExistsError, "the object exists already")
 
-    async def _upload_segments(self, source: FileSource, segments: list[Segment]) -> None:
+    async def _upload_segments(
+        self, source: FileSource, segments: list[Segment], metadata: Mapping[bytes, bytes]
+    ) -> None:
         try:
-            await self._upload_segment(source, segments[0])
+            await self._upload_segment(source, segments[0], metadata)
         except ContainerNotFoundError:
             await self._create_container(self._container)
-            await self._upload_segment(source, segments[0])
+            await self._upload_segment(source, segments[0], metadata)
         rest = iter(segments[1:])
 
         failed = False
@@ -141,16 +146,25 @@ class LargeObjects:
                     # A cancelled upload may still return, if its segment turns out whole.
                     if failed:
                         return
-                    await self._upload_segment(source, segment)
+                    await self._upload_segment(source, segment, metadata)
             except BaseException:
                 failed = True
                 raise
 
         await _all_of([ensureDeferred(work()) for _ in range(SEGMENTS_AT_ONCE)])
 
-    async def _upload_segment(self, source: FileSource, segment: Segment) -> None:
+    async def _upload_segment(
+        self, source: FileSource, segment: Segment, metadata: Mapping[bytes, bytes]
+    ) -> None:
         part = FilePart(source, segment.offset, segment.size)
-        info = await upload(self._requester, self._reading, self._container, segment.name, part)
+        info = await upload(
+            self._requester,
+            self._reading,
+            self._container,
+            segment.name,
+            part,
+            metadata=metadata,
+        )
         segment.etag = info.etag
 
     async def _put_manifest(self, manifest: Manifest) -> ObjectInfo:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,6 +36,7 @@ class Manifest:
     """Joins segments that are in Swift already.
 
     :param attempt: tells this manifest from any other object of the same name.
+    :param metadata: further headers, which stay with the object.
     """
 
     container: str
@@ -44,6 +45,7 @@ class Manifest:
     segment_size: int
     segments: list[Segment]
     if_absent: bool
+    metadata: Mapping[bytes, bytes]
 
     @property
     def size(self) -> int:
@@ -62,6 +64,7 @@ class Manifest:
             b"Content-Type": b"application/octet-stream",
             SEGMENT_SIZE_HEADER: str(self.segment_size).encode("ascii"),
             ATTEMPT_HEADER: self.attempt.encode("ascii"),
+            **self.metadata,
         }
         if self.if_absent:
             headers[b"If-None-Match"] = b"*"

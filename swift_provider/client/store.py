@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from swift_provider.client import uploads
-from swift_provider.client.answers import ListedObject, ObjectInfo
+from swift_provider.client.answers import ListedObject, ObjectInfo, marks
 from swift_provider.client.checksum import file_matches
 from swift_provider.client.client import SwiftClient
 from swift_provider.client.downloads import Download, begin_download
@@ -33,9 +33,15 @@ class Store:
     :param client: of the account that has the container.
     :param container: the container's name.
     :param prefix: put before every object's name; empty, or with a slash at its end.
+    :param owner: the homeserver; its name is in the metadata of everything that
+        :meth:`put` stores. ``None`` to store without it.
+    :ivar owner: as given.
     """
 
-    def __init__(self, client: SwiftClient, container: str, prefix: str = "") -> None:
+    def __init__(
+        self, client: SwiftClient, container: str, prefix: str = "", owner: str | None = None
+    ) -> None:
+        self.owner = owner
         self._client = client
         self._requester = client.requester
         self._container = container
@@ -50,9 +56,11 @@ class Store:
         patience: Patience = Patience.MODULE,
         shares_reactor: bool = True,
         observer: Observer | None = None,
+        owner: str | None = None,
     ) -> Store:
         """The place that a configuration names; see :meth:`SwiftClient.from_settings`.
 
+        :param owner: see :class:`Store`.
         :raises ConfigError: if the cloud, its credentials or a certificate file cannot be found.
         """
         client = SwiftClient.from_settings(
@@ -62,7 +70,23 @@ class Store:
             shares_reactor=shares_reactor,
             observer=observer,
         )
-        return cls(client, settings.container, settings.prefix)
+        return cls(client, settings.container, settings.prefix, owner)
+
+    @property
+    def segments(self) -> Store:
+        """The place of the segments of large objects.
+
+        A segment's path is the large object's, ``/``, the attempt to upload it, ``/``,
+        and a number.
+        """
+        return Store(
+            self._client, self._client.settings.segment_container, self._prefix, self.owner
+        )
+
+    @property
+    def container(self) -> str:
+        """The container's name."""
+        return self._container
 
     @property
     def width(self) -> int:
@@ -91,11 +115,22 @@ class Store:
         segment_size = await client.cluster.segment_size(source.size, client.settings.segment_size)
         if segment_size is not None:
             return await client.large_objects.upload(
-                self._container, name, source, segment_size, if_absent=if_absent
+                self._container,
+                name,
+                source,
+                segment_size,
+                if_absent=if_absent,
+                metadata=marks(self.owner),
             )
         part = uploads.FilePart(source, 0, source.size)
         return await uploads.upload(
-            self._requester, client.reading, self._container, name, part, if_absent=if_absent
+            self._requester,
+            client.reading,
+            self._container,
+            name,
+            part,
+            if_absent=if_absent,
+            metadata=marks(self.owner),
         )
 
     async def get(self, path: str) -> Download:

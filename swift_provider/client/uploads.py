@@ -9,6 +9,7 @@ by the next attempt, and removed after the last one.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from swift_provider.client.answers import ObjectInfo, header, normal_etag, object_info
@@ -45,18 +46,20 @@ async def upload(
     part: FilePart,
     *,
     if_absent: bool = False,
+    metadata: Mapping[bytes, bytes] | None = None,
 ) -> ObjectInfo:
     """Store a part of a file as one object.
 
     :param reading: reads and hashes the file, where the part is large.
     :param if_absent: do not overwrite. Ceph RGW overwrites all the same.
+    :param metadata: further headers, which stay with the object.
     :returns: the object's facts; its ETag is the MD5 of what was read.
     :raises ObjectExistsError: if ``if_absent``, and another object is there.
     :raises FileChangedError: if the file changed meanwhile; nothing was stored then.
     :raises OSError: if the file cannot be read.
     :raises SwiftProviderError: if it failed for good.
     """
-    headers = {b"Content-Type": b"application/octet-stream"}
+    headers = {b"Content-Type": b"application/octet-stream", **(metadata or {})}
     if if_absent:
         headers[b"If-None-Match"] = b"*"
     sent: list[Body] = []

@@ -74,10 +74,12 @@ class SwiftStorageProviderBackend(StorageProvider):
             metrics,
             "Run swift_media_upload upload --all to upload them"
             if keeps_local
-            else "Synapse keeps no local media, so nobody has another copy",
+            else "Synapse keeps no local media, so there is no other copy",
         )
         try:
-            self._store = Store.from_settings(self._reactor, config, observer=metrics)
+            self._store = Store.from_settings(
+                self._reactor, config, observer=metrics, owner=hs.hostname
+            )
         except ConfigError as error:
             where = f"media_storage_providers, container {config.container}"
             raise SynapseConfigError(f"{where}: {error}") from None

@@ -41,7 +41,13 @@ async def test_each_provider_gets_every_file(servers: Servers) -> None:
     await there(servers.storage.wait_for, servers.second, path)
     assert await there(servers.storage.get, servers.second, path) == content
     segments = await there(servers.storage.names, f"{servers.second}_segments")
-    assert len([name for name in segments if path in name]) == 2
+    (first, second) = [name for name in segments if path in name]
+    stored = [(servers.main, f"matrix/{path}"), (servers.second, path)]
+    stored += [(f"{servers.second}_segments", name) for name in (first, second)]
+    for container, name in stored:
+        headers = await there(servers.storage.head, container, name)
+        mark = headers["X-Object-Meta-Matrix-Server"].replace("%3A", ":")
+        assert mark == servers.here.server_name
 
 
 async def test_second_provider_is_asked_when_the_first_has_nothing(servers: Servers) -> None:

@@ -70,12 +70,17 @@ class Script:
         path = {"PYTHONPATH": str(process.ROOT)}
         self.environment = process.child_environment({**path, **(environment or {})})
 
-    def configure(self, store: SynapseStore, **provider: Any) -> None:
+    def configure(
+        self, store: SynapseStore, *, server_name: str | None = "here.example", **provider: Any
+    ) -> None:
         """Write ``homeserver.yaml`` for a store.
 
+        :param server_name: ``None`` to leave it out.
         :param provider: the module's ``config``; no entry for it if empty.
         """
         options: dict[str, Any] = {"database": store.yaml_section}
+        if server_name is not None:
+            options["server_name"] = server_name
         if provider:
             module = "swift_provider.SwiftStorageProviderBackend"
             options["media_storage_providers"] = [{"module": module, "config": provider}]

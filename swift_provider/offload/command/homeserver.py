@@ -83,6 +83,24 @@ class Homeserver:
             return path
         raise ConfigError(f"media_store_path in {self.where} must be text")
 
+    def server_name(self) -> str | None:
+        """The homeserver's name; ``None`` if the configuration does not say.
+
+        :raises ConfigError: if it is no text.
+        """
+        name = self.options.get("server_name")
+        if name is None and self.where:
+            # Debian's package has it in /etc/matrix-synapse/conf.d/server_name.yaml.
+            logger.warning(
+                "No server_name in %s: what is uploaded carries no mark of this homeserver, and "
+                "prune will leave it alone. Name the file that has it with "
+                "--homeserver-config-path too, such as /etc/matrix-synapse/conf.d",
+                self.where,
+            )
+        if name is None or (isinstance(name, str) and name):
+            return name
+        raise ConfigError(f"server_name in {self.where} must be text")
+
     def settings(self, flags: Mapping[str, Any]) -> Settings:
         """Swift's options: those of the module's entry, overridden by flags.
 

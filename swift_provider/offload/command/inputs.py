@@ -91,6 +91,13 @@ class Inputs:
             )
         return other
 
+    def server_name(self) -> str | None:
+        """The homeserver's name, the mark of what it stores; ``None`` if not configured.
+
+        :raises ConfigError: if it is no text.
+        """
+        return self._homeserver.server_name()
+
     def settings(self) -> Settings:
         """Swift's options; those of the command line go before those of the files.
 

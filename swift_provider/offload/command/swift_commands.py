@@ -102,7 +102,11 @@ def restore(inputs: Inputs) -> int:
 
 def _store(inputs: Inputs) -> Store:
     return Store.from_settings(
-        reactor, inputs.settings(), patience=Patience.SCRIPT, shares_reactor=False
+        reactor,
+        inputs.settings(),
+        patience=Patience.SCRIPT,
+        shares_reactor=False,
+        owner=inputs.server_name(),
     )
 
 
