@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
@@ -155,10 +156,10 @@ class Database:
         return self._stream(REMOTE, before_ms)
 
     def _stream(self, kind: str, before_ms: int | None) -> Iterator[Any]:
-        self._streams.append(self._rows(kind, before_ms))
+        self._streams.append(self._idle_rows(kind, before_ms))
         return self._streams[-1]
 
-    def _rows(self, kind: str, before_ms: int | None) -> Generator[Any, None, None]:
+    def _idle_rows(self, kind: str, before_ms: int | None) -> Generator[Any, None, None]:
         sql = f"SELECT {_COLUMNS[kind]} FROM {_TABLES[kind]} WHERE {_NO_PREVIEWS[kind]}"
         values: tuple[int, ...] = ()
         if before_ms is not None:
@@ -238,6 +239,31 @@ class Database:
             found.update((origin, filesystem_id) for origin, filesystem_id in rows)
         return found
 
+    def newest_activity(self, now: datetime) -> datetime | None:
+        """When Synapse last recorded that any media were stored or looked at.
+
+        :param now: later times are left out: a clock may have been wrong once.
+        :returns: ``None`` if there are no media.
+        """
+        times = [
+            f"SELECT {column} AS ts FROM {table}"
+            for table in _TABLES.values()
+            for column in ("created_ts", "last_access_ts")
+        ]
+        sql = f"SELECT max(ts) FROM ({' UNION ALL '.join(times)}) AS times WHERE ts <= %s"
+        ((newest,),) = self._rows(sql, [int(now.timestamp() * 1000)])
+        return None if newest is None else datetime.fromtimestamp(newest / 1000, timezone.utc)
+
+    def homeserver(self, expected: str | None) -> str | None:
+        """The homeserver whose users uploaded the local media.
+
+        :returns: ``expected`` if any of them are that homeserver's; ``None`` if no row says it.
+        """
+        sql = "SELECT user_id FROM local_media_repository WHERE user_id LIKE %s LIMIT 1"
+        rows = self._rows(sql, [f"@%:{expected}"]) if expected is not None else []
+        rows = rows or self._rows(sql, ["@%:%"])
+        return next((str(user_id).partition(":")[2] for (user_id,) in rows), None)
+
     def _matching(
         self, sql: str, key: str, wanted: Sequence[tuple[str, ...]]
     ) -> Iterable[tuple[Any, ...]]:
@@ -251,7 +277,9 @@ class Database:
             return []
         row = "(" + ", ".join(["%s"] * len(kept[0])) + ")"
         sql = f"{sql} ({key}) IN (VALUES {', '.join([row] * len(kept))})"
-        values = [value for row in kept for value in row]
+        return self._rows(sql, [value for row in kept for value in row])
+
+    def _rows(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         with self._translated():
             if self._is_sqlite:
                 return list(self._connection.execute(sql.replace("%s", "?"), values))

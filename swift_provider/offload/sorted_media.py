@@ -120,9 +120,21 @@ class Plan:
             )
         self._insert("INSERT INTO candidates VALUES (?, ?, ?, ?)", candidates)
 
+    def doom(self, candidates: Iterable[Candidate]) -> None:
+        """Remember objects until :meth:`doomed` returns them."""
+        with as_cache_errors(_WHAT):
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS doomed (path, type, origin, filesystem_id)"
+            )
+        self._insert("INSERT INTO doomed VALUES (?, ?, ?, ?)", candidates)
+
     def candidates(self, size: int) -> Iterator[list[Candidate]]:
         """The objects of :meth:`add_candidates`, page by page."""
         yield from self._pages("candidates", "path, type, origin, filesystem_id", size)
+
+    def doomed(self, size: int) -> Iterator[list[Candidate]]:
+        """The objects of :meth:`doom`, page by page."""
+        yield from self._pages("doomed", "path, type, origin, filesystem_id", size)
 
     def _pages(self, table: str, columns: str, size: int) -> Iterator[list[Any]]:
         last = 0

@@ -58,6 +58,18 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Synaps
     made.close()
 
 
+#: Runs the script as if it were two days later: what it uploaded is not young any more.
+_LATER = """
+import sys
+from datetime import timedelta
+from swift_provider.offload.jobs import prune
+from swift_provider.offload.command.cli import main
+now = prune.now
+prune.now = lambda: now() + timedelta(days=2)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 class Script:
     """Runs ``swift_media_upload`` in a folder of its own.
 
@@ -105,6 +117,10 @@ class Script:
         summary: dict[str, Any] = json.loads(ended.stdout)
         summary["told"] = ended.stderr
         return summary
+
+    def later(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end, with a clock that is two days ahead."""
+        return self.run([sys.executable, "-c", _LATER, *arguments])
 
     def run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         """Run another command to its end, in the script's folder and environment."""
@@ -201,6 +217,19 @@ class Objects:
         self[f"parts/{name}"] = content
         manifest = {"X-Object-Manifest": f"{self.container}/parts/{name}"}
         self._connection.put_object(self.container, name, b"", headers=manifest)
+
+    def put_segment(self, name: str, content: bytes) -> None:
+        """Store an object in the container that has this one's segments."""
+        container = f"{self.container}_segments"
+        self._connection.put_object(container, name, content)
+
+    def post(self, name: str, headers: dict[str, str]) -> None:
+        """Replace an object's metadata."""
+        self._connection.post_object(self.container, name, headers)
+
+    def make(self, container: str) -> None:
+        """Make another container."""
+        self._connection.put_container(container)
 
     def modified(self, name: str) -> str:
         """When it was stored."""

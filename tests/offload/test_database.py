@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,7 +21,7 @@ from swift_provider.offload import database as database_module
 from swift_provider.offload import postgres as limits
 from swift_provider.offload.database import Database, DatabaseConfig
 from swift_provider.offload.media_names import Media
-from tests.offload.synapse_store import SynapseStore
+from tests.offload.synapse_store import RECENT, SynapseStore
 from tests.servers.postgres import Postgres
 
 MEDIA = [Media("", "oldlocal", "oldlocal", "local")]
@@ -64,6 +65,32 @@ def test_facts(any_store: SynapseStore) -> None:
         "32-32-image-png-crop": {4},
         "32-32-image-png": {4},
     }
+
+
+def test_newest_activity(any_store: SynapseStore) -> None:
+    """The latest time of any media, local or remote, stored or looked at, but not of tomorrow."""
+    now = datetime(2020, 1, 1, tzinfo=timezone.utc)
+    with closing(Database(any_store.config)) as database:
+        assert database.newest_activity(now) is None
+        newest = int(now.timestamp()) * 1000 - 3_600_000
+        any_store.add_local("one", None, accessed=None, created_ts=newest)
+        any_store.add_local("future", None, accessed=RECENT)
+        assert database.newest_activity(now) == datetime(2019, 12, 31, 23, tzinfo=timezone.utc)
+        any_store.add_remote("example.org", "m", "file-1", None, accessed=newest + 60_000)
+        assert database.newest_activity(now) == datetime(2019, 12, 31, 23, 1, tzinfo=timezone.utc)
+
+
+def test_homeserver(any_store: SynapseStore) -> None:
+    """The users who uploaded local media belong to it."""
+    with closing(Database(any_store.config)) as database:
+        any_store.add_local("unknown", None)
+        any_store.add_local("odd", None, user_id="user")
+        assert database.homeserver("here.example") is None
+        any_store.add_local("user", None, user_id="@a:[::1]:8448")
+        assert database.homeserver("here.example") == "[::1]:8448"
+        assert database.homeserver(None) == "[::1]:8448"
+        any_store.add_local("ours", None, user_id="@a:here.example")
+        assert database.homeserver("here.example") == "here.example"
 
 
 def test_the_database_is_only_read(store: SynapseStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,14 +111,21 @@ def parser() -> argparse.ArgumentParser:
     prune.add_argument(
         "--delete",
         action="store_true",
-        help="delete these objects as well; not those younger than a day",
+        help="delete these objects as well; not those younger than a day, and only those that this "
+        "homeserver (server_name) stored, by their metadata",
+    )
+    prune.add_argument(
+        "--unmarked",
+        action="store_true",
+        help="objects too that name no homeserver, such as those of other tools; refused if "
+        "another homeserver has objects in the same place",
     )
     prune.add_argument(
         "--max-share",
         metavar="SHARE",
         type=_share,
-        default=0.2,
-        help="delete nothing if these are more than this share of all objects (default: 0.2)",
+        help="delete nothing if these are more than this share of all objects of local media, or "
+        "of remote media (default: 0.05 of local, 0.2 of remote; 0.5 if fewer than 20)",
     )
     restore = command(
         "restore",

@@ -16,7 +16,7 @@ from swift_provider.offload.command.exit_status import DONE, SOME_FAILED, status
 from swift_provider.offload.command.inputs import Inputs
 from swift_provider.offload.command.run_job import run
 from swift_provider.offload.database import Database
-from swift_provider.offload.jobs import prune as pruning
+from swift_provider.offload.jobs import prunable
 from swift_provider.offload.jobs import upload as uploading
 from swift_provider.offload.jobs.job import Job
 from swift_provider.offload.jobs.prune import Prune
@@ -73,7 +73,7 @@ def verify(inputs: Inputs) -> int:
 def prune(inputs: Inputs) -> int:
     """``prune [CONTAINER]``."""
     arguments = inputs.arguments
-    options = pruning.Options(arguments.delete, arguments.max_share)
+    options = prunable.Options(arguments.delete, arguments.unmarked, arguments.max_share)
     store = _store(inputs)
     with (
         closing(RunLock(arguments.cache_db)),

@@ -1,52 +1,61 @@
 """The job ``prune``: finds the objects of media that Synapse does not know any more.
 
-It prints their names, and deletes them only with ``--delete``. There are two passes. The
-first lists all objects and remembers the candidates. So if the database looks like the
-wrong one, the job ends before it deletes anything. The second pass asks the database and
-Swift about each candidate again.
+It prints their names, and deletes them only with ``--delete``. There are three passes.
+The first lists all objects and remembers the candidates. The second asks Swift about each
+candidate: who stored it, and when. Before the third, which deletes, the rules in
+:mod:`swift_provider.offload.jobs.prune_rules` can refuse. The second and the third pass
+ask the database again, and the third asks Swift again. Last come the segments of no object, see
+:mod:`swift_provider.offload.jobs.leftovers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timezone
+from functools import partial
 from typing import Any
+
+from twisted.internet.defer import DeferredLock
 
 from swift_provider.client import ListedObject, Store
 from swift_provider.errors import LooksWrongError, ObjectNotFoundError
 from swift_provider.offload.database import Database
 from swift_provider.offload.jobs.job import Job
-from swift_provider.offload.media_names import LOCAL, REMOTE, ROOTS, media_of_object, shown
-from swift_provider.offload.parallel import Items, in_parallel
+from swift_provider.offload.jobs.leftovers import Attempt, attempts, is_live, why_not
+from swift_provider.offload.jobs.prunable import (
+    ELSEWHERE,
+    LEFT,
+    OTHERS,
+    UNMARKED,
+    Options,
+    Prunable,
+)
+from swift_provider.offload.jobs.prune_rules import Found, check_homeserver, objection
+from swift_provider.offload.media_names import LOCAL, REMOTE, ROOTS, media_of_object
+from swift_provider.offload.parallel import Item, Items, in_parallel
 from swift_provider.offload.progress import Progress
 from swift_provider.offload.sorted_media import Candidate, Owner, Plan
 from swift_provider.offload.tally import Tally
 
-#: Synapse may store an object before it writes the media's row.
-YOUNG = timedelta(days=1)
 PAGE_CANDIDATES = 400
 
 LISTED = "Objects listed"
 ORPHANS = "Of media that Synapse does not know"
 DELETED = "Deleted"
-LEFT = "Left alone, younger than a day"
 KNOWN = "Left alone, known to Synapse by now"
 FOREIGN = "Left alone, not named like media"
+SEGMENTS = "Segments of no object"
+SEGMENTS_DELETED = "Segments deleted"
+COUNTS = (
+    *(LISTED, ORPHANS, DELETED, LEFT, KNOWN, FOREIGN, OTHERS, UNMARKED),
+    *(SEGMENTS, SEGMENTS_DELETED, ELSEWHERE),
+)
 
 
-@dataclass(frozen=True)
-class Options:
-    """The options of the command.
-
-    :ivar delete: delete the objects instead of only printing their names.
-    :ivar max_share: the largest share of all media's objects that may be deleted; 0 to 1.
-    """
-
-    delete: bool
-    max_share: float
+def now() -> datetime:
+    """The time; a test replaces it."""
+    return datetime.now(timezone.utc)
 
 
 class Prune(Job[Tally]):
@@ -65,71 +74,63 @@ class Prune(Job[Tally]):
         show: Callable[[str], None],
     ) -> None:
         super().__init__(reactor, store, progress, Tally())
-        for name in (LISTED, ORPHANS, DELETED, LEFT, KNOWN, FOREIGN):
-            self.tally.counts[name] = 0
+        self.tally.counts.update(dict.fromkeys(COUNTS, 0))
         self._database = database
         self._options = options
         self._show = show
-        self._oldest_young = datetime.now(timezone.utc) - YOUNG
+        self._now = now()
+        self._prunable = Prunable(store, options, self._now)
+        self._found = Found()
+        self._plan_in_use = DeferredLock()
 
     async def _work(self) -> None:
+        in_thread = self.threads.lookups.run
+        database = self._database
+        owner = self._store.owner
+        check_homeserver(owner, await in_thread(database.homeserver, owner), self._options)
         with closing(Plan()) as plan:
             await self._list(plan)
-            items = Items(self._candidates(plan))
-            try:
-                await in_parallel(self._store.width, items.take, self._prune, self._is_stopping)
-            finally:
-                await items.close()
+            await self._each(self._unknown(plan.candidates), partial(self._look, plan))
+            if self._stopping:
+                return
+            if self._options.unmarked and self.tally.failures:
+                return  # perhaps they are another homeserver's
+            activity = await in_thread(database.newest_activity, self._now)
+            reason = objection(self._found, activity, self._options)
+            if reason is not None and self._options.delete:
+                raise LooksWrongError(reason)
+            if reason is not None:
+                self.progress.note(f"With --delete, prune would refuse: {reason}")
+            if self._options.delete:
+                await self._each(self._unknown(plan.doomed), self._prune)
+        if not self._stopping:
+            await self._each(self._attempts(), self._look_at_attempt)
 
-    async def _list(self, plan: Plan) -> None:
-        """The first pass: list the objects and remember the candidates."""
+    async def _each(
+        self,
+        pages: AsyncGenerator[list[Item], None],
+        handle: Callable[[Item], Coroutine[Any, Any, None]],
+    ) -> None:
+        items = Items(pages)
+        try:
+            await in_parallel(self._store.width, items.take, handle, self._is_stopping)
+        finally:
+            await items.close()
+
+    async def _unknown(
+        self, read: Callable[[int], Iterator[list[Candidate]]]
+    ) -> AsyncGenerator[list[Candidate], None]:
+        """Pages of objects, without those whose media Synapse knows by now."""
         in_thread = self.threads.lookups.run
-        if await in_thread(plan.read_all, self._database) == 0:
-            raise LooksWrongError(
-                "Synapse's database has no media at all, so it is probably the wrong database"
-            )
-        await in_thread(plan.add_candidates, ())
-        for root in ROOTS:
-            async for page in self._store.list(f"{root}/"):
-                if self._stopping:
-                    return
-                await in_thread(self._add_candidates, plan, page)
-                self.progress.advance(len(page))
-        self._check_share()
+        pages = read(PAGE_CANDIDATES)
+        while True:
+            async with self._plan_in_use:
+                page = await in_thread(next, pages, None)
+            if not page:
+                return
+            yield await in_thread(self._without_known, page)
 
-    def _add_candidates(self, plan: Plan, page: list[ListedObject]) -> None:
-        """Remember the objects of media that are not planned; runs in a thread."""
-        owners: dict[str, Owner] = {}
-        for listed in page:
-            self.tally.counts[LISTED] += 1
-            owner = media_of_object(listed.name)
-            if owner is None:
-                self.tally.counts[FOREIGN] += 1
-            else:
-                owners[listed.name] = owner
-        unknown = set(plan.unknown(set(owners.values())))
-        found = [(path, *owner) for path, owner in owners.items() if owner in unknown]
-        self.tally.counts[ORPHANS] += len(found)
-        plan.add_candidates(found)
-
-    def _check_share(self) -> None:
-        counts = self.tally.counts
-        objects = counts[LISTED] - counts[FOREIGN]
-        share = counts[ORPHANS] / objects if objects else 0.0
-        if self._options.delete and share > self._options.max_share:
-            raise LooksWrongError(
-                f"{counts[ORPHANS]} of {objects} objects ({share:.0%}) belong to media that "
-                f"Synapse does not know: is this the right database, and the right prefix? "
-                f"If so, give --max-share {share + 0.005:.2f}"
-            )
-
-    async def _candidates(self, plan: Plan) -> AsyncGenerator[list[Candidate], None]:
-        pages = plan.candidates(PAGE_CANDIDATES)
-        in_thread = self.threads.lookups.run
-        while page := await in_thread(next, pages, None):
-            yield await in_thread(self._still_unknown, page)
-
-    def _still_unknown(self, page: list[Candidate]) -> list[Candidate]:
+    def _without_known(self, page: list[Candidate]) -> list[Candidate]:
         """Ask the database again; runs in a thread."""
         left = []
         for kind in (LOCAL, REMOTE):
@@ -139,27 +140,112 @@ class Prune(Job[Tally]):
         self.tally.counts[KNOWN] += len(page) - len(left)
         return left
 
+    # The first pass
+
+    async def _list(self, plan: Plan) -> None:
+        """List the objects and remember the candidates."""
+        in_thread = self.threads.lookups.run
+        if await in_thread(plan.read_all, self._database) == 0:
+            raise LooksWrongError(
+                "Synapse's database has no media at all, so it is probably the wrong database"
+            )
+        await in_thread(plan.add_candidates, ())
+        await in_thread(plan.doom, ())
+        for root in ROOTS:
+            async for page in self._store.list(f"{root}/"):
+                if self._stopping:
+                    return
+                await in_thread(self._add_candidates, plan, page)
+                self.progress.advance(len(page))
+
+    def _add_candidates(self, plan: Plan, page: list[ListedObject]) -> None:
+        """Remember the objects of media that are not planned; runs in a thread."""
+        owners: dict[ListedObject, Owner] = {}
+        for listed in page:
+            self.tally.counts[LISTED] += 1
+            owner = media_of_object(listed.name)
+            if owner is None:
+                self.tally.counts[FOREIGN] += 1
+            else:
+                owners[listed] = owner
+        unknown = set(plan.unknown(set(owners.values())))
+        candidates = []
+        for listed, owner in owners.items():
+            if owner in unknown:
+                candidates.append((listed.name, *owner))
+            else:
+                self._found.add_known(owner[0], listed)
+        self.tally.counts[ORPHANS] += len(candidates)
+        plan.add_candidates(candidates)
+
+    # The second pass
+
+    async def _look(self, plan: Plan, candidate: Candidate) -> None:
+        name = self._store.object_name(candidate[0])
+        await self._attempt(name, self._look_at(plan, candidate))
+
+    async def _look_at(self, plan: Plan, candidate: Candidate) -> None:
+        path, kind, *_ = candidate
+        try:
+            info = await self._store.head(path, newest=True)
+        except ObjectNotFoundError:
+            return
+        reason = self._prunable.why_not(info)
+        if reason == OTHERS:
+            self._found.others.add(info.owner)
+        elif reason != UNMARKED:
+            self._found.add_unknown(info)
+        if reason is not None:
+            self.tally.counts[reason] += 1
+            return
+        self._found.add_doomed(kind, info)
+        if self._options.delete:
+            async with self._plan_in_use:
+                await self.threads.lookups.run(plan.doom, [candidate])
+        else:
+            self._show(self._store.object_name(path))
+
+    # The third pass
+
     async def _prune(self, candidate: Candidate) -> None:
         path = candidate[0]
         await self._attempt(self._store.object_name(path), self._delete(path))
 
     async def _delete(self, path: str) -> None:
         try:
-            info = await self._store.head(path)
+            info = await self._store.head(path, newest=True)
         except ObjectNotFoundError:
             return
-        if _stored_at(info.last_modified) > self._oldest_young:
-            self.tally.counts[LEFT] += 1
+        reason = self._prunable.why_not(info)
+        if reason is not None:
+            self.tally.counts[reason] += 1
             return
-        self._show(shown(self._store.object_name(path)))
-        if self._options.delete and await self._store.delete(path):
+        self._show(self._store.object_name(path))
+        if await self._store.delete(path):
             self.tally.counts[DELETED] += 1
 
+    # The segments of no object
 
-def _stored_at(last_modified: str) -> datetime:
-    """When an object was stored; the far future if unreadable, so that it counts as young."""
-    try:
-        moment = parsedate_to_datetime(last_modified)
-    except (TypeError, ValueError):
-        return datetime.max.replace(tzinfo=timezone.utc)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
+    async def _attempts(self) -> AsyncGenerator[list[Attempt], None]:
+        async for page in attempts(self._store.segments, self.progress.note):
+            yield page
+
+    async def _look_at_attempt(self, attempt: Attempt) -> None:
+        name = f"{self._store.segments.object_name(attempt.folder)}/"
+        await self._attempt(name, self._prune_attempt(attempt))
+
+    async def _prune_attempt(self, attempt: Attempt) -> None:
+        if await is_live(self._store, attempt):
+            return
+        segments = self._store.segments
+        reason = await why_not(segments, attempt, self._prunable)
+        if reason is not None:
+            self.tally.counts[reason] += len(attempt.names)
+            return
+        self.tally.counts[SEGMENTS] += len(attempt.names)
+        self._show(f"{segments.container}/{segments.object_name(attempt.folder)}/")
+        if not self._options.delete:
+            return
+        for name in attempt.names:
+            if await segments.delete(name):
+                self.tally.counts[SEGMENTS_DELETED] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -44,11 +45,25 @@ async def gateway() -> AsyncIterator[RgwStandIn]:
     await server.stop()
 
 
-def _store(gateway: RgwStandIn, *names: str, age: float = TWO_DAYS_SECONDS) -> set[str]:
+def _store(
+    gateway: RgwStandIn,
+    *names: str,
+    age: float = TWO_DAYS_SECONDS,
+    owner: str | None = "here.example",
+) -> set[str]:
     for name in names:
-        etag = hashlib.md5(b"x").hexdigest()
-        gateway.containers[CONTAINER].objects[name] = Stored(b"x", etag, gateway.now() - age)
+        stored = Stored(b"x", hashlib.md5(b"x").hexdigest(), gateway.now() - age)
+        if owner is not None:
+            stored.metadata["x-object-meta-matrix-server"] = owner
+        gateway.containers[CONTAINER].objects[name] = stored
     return set(names)
+
+
+def _look_at_media(store: SynapseStore, days_ago: float = 0) -> None:
+    """What Synapse writes when somebody looks at media."""
+    moment = int((time.time() - days_ago * 86_400) * 1000)
+    for table in ("local_media_repository", "remote_media_cache"):
+        store.execute(f"UPDATE {table} SET last_access_ts = %s", (moment,))
 
 
 def _configure(script: Script, store: SynapseStore, gateway: RgwStandIn, **options: Any) -> None:
@@ -68,13 +83,19 @@ async def test_prune(script: Script, any_store: SynapseStore, gateway: RgwStandI
     kept |= _store(gateway, any_store.add_remote("example.org", "m", "known-file", None))
     kept |= _store(gateway, "local_thumbnails/kn/ow/n-one/32-32-image-png-crop")
     kept |= _store(gateway, "local_content/yo/un/g", age=3600)
+    kept |= _store(gateway, "local_content/th/ei/rs", owner="there.example")
+    kept |= _store(gateway, "local_content/un/ma/rked", owner=None)
     gone = _store(gateway, "local_content/or/ph/an", "remote_content/example.org/or/ph/an")
+    gone |= _store(gateway, "local_content/or/ph/an-too", "local_content/or/ph/an-also")
     gone |= _store(gateway, "local_thumbnails/or/ph/an/32-32-image-png-crop")
+    _look_at_media(any_store)
     _configure(script, any_store, gateway)
 
     ended = await deferToThread(script, "prune")
     assert ended.returncode == 0, ended.stderr
+    assert "With --delete, prune would refuse: 4 of 6 objects of local media" in ended.stderr
     assert gone <= set(ended.stdout.splitlines())
+    assert not kept & set(ended.stdout.splitlines())
     assert _names(gateway) == kept | gone
 
     ended = await deferToThread(script, "prune", "--delete")
@@ -84,7 +105,10 @@ async def test_prune(script: Script, any_store: SynapseStore, gateway: RgwStandI
 
     options = ("prune", "--delete", "--max-share", "0.7")
     summary = await deferToThread(script.json, *options)
-    assert summary["deleted"] == 3
+    assert summary["deleted"] == 5
+    assert summary["left_alone_younger_than_a_day"] == 1
+    assert summary["left_alone_of_another_homeserver"] == 1
+    assert summary["left_alone_unmarked"] == 1
     assert _names(gateway) == kept
 
 
@@ -95,6 +119,7 @@ async def test_prune_minds_the_prefix(
     store.add_local("known-one", None)
     others = _store(gateway, "local_content/or/ph/an", "q/local_content/or/ph/an")
     _store(gateway, "p/local_content/or/ph/an")
+    _look_at_media(store)
     _configure(script, store, gateway, prefix="p")
     options = ("prune", "--delete", "--max-share", "1")
     summary = await deferToThread(script.json, *options)
@@ -113,3 +138,120 @@ async def test_prune_with_an_empty_database(
     assert ended.returncode == 2
     assert "no media at all" in ended.stderr
     assert _names(gateway) == names
+
+
+async def test_unmarked_objects(script: Script, store: SynapseStore, gateway: RgwStandIn) -> None:
+    """--unmarked takes what names no homeserver too, unless another one is in the same place."""
+    kept = _store(gateway, *(store.add_local(f"known-{n}", None) for n in range(9)))
+    _store(gateway, "local_content/or/ph/an", owner=None)
+    _store(gateway, "local_content/or/ph/an-too")
+    theirs = _store(gateway, "local_content/th/ei/rs", owner="there.example", age=60)
+    names = _names(gateway)
+    _look_at_media(store)
+    _configure(script, store, gateway)
+    options = ("prune", "--delete", "--unmarked", "--max-share", "1")
+    ended = await deferToThread(script, *options)
+    assert ended.returncode == 2
+    assert "another homeserver (there.example)" in ended.stderr
+    assert _names(gateway) == names
+
+    del gateway.containers[CONTAINER].objects[theirs.pop()]
+    ended = await deferToThread(script, "prune", "--delete", "--unmarked")
+    assert ended.returncode == 2
+    assert "give --max-share 0.19" in ended.stderr  # a few are many without a mark
+    assert (await deferToThread(script.json, *options))["deleted"] == 2
+    assert _names(gateway) == kept
+
+
+async def test_prune_without_the_servers_name(
+    script: Script, store: SynapseStore, gateway: RgwStandIn
+) -> None:
+    """What has a mark stays; what has none may go, if asked for."""
+    kept = _store(gateway, *(store.add_local(f"known-{n}", None) for n in range(9)))
+    unmarked = _store(gateway, "local_content/or/ph/an", owner=None)
+    marked = _store(gateway, "local_content/or/ph/an-too")
+    _look_at_media(store)
+    _configure(script, store, gateway, server_name=None)
+    summary = await deferToThread(script.json, "prune", "--unmarked")
+    assert summary["left_alone_of_another_homeserver"] == 1
+    assert "No server_name in homeserver.yaml" in summary["told"]
+    ended = await deferToThread(script, "prune", "--delete", "--max-share", "1")
+    assert ended.returncode == 2
+    assert "its name is not known" in ended.stderr
+    options = ("prune", "--delete", "--unmarked", "--max-share", "1")
+    ended = await deferToThread(script, *options)
+    assert ended.returncode == 2
+    assert _names(gateway) == kept | unmarked | marked
+    del gateway.containers[CONTAINER].objects[marked.pop()]
+    assert (await deferToThread(script.json, *options))["deleted"] == 1
+    assert _names(gateway) == kept
+
+
+async def test_prune_with_another_homeservers_database(
+    script: Script, any_store: SynapseStore, gateway: RgwStandIn
+) -> None:
+    """The names in the database give it away, also if very few objects would go."""
+    for number in range(9):
+        any_store.add_local(f"known-{number}", None, user_id="@user:there.example:8448")
+    names = _store(gateway, "local_content/or/ph/an")
+    _look_at_media(any_store)
+    _configure(script, any_store, gateway)
+    for options in ((), ("--delete", "--max-share", "1")):
+        ended = await deferToThread(script, "prune", *options)
+        assert ended.returncode == 2
+        assert "is that of the homeserver there.example:8448, but server_name is here" in (
+            ended.stderr
+        )
+    assert _names(gateway) == names
+
+
+async def test_prune_with_a_database_that_nobody_uses(
+    script: Script, any_store: SynapseStore, gateway: RgwStandIn
+) -> None:
+    """A copy or a stopped replica does not know newer media: nothing goes, both times are told."""
+    for number in range(99):
+        _store(gateway, any_store.add_local(f"known-{number:02}", None))
+    _store(gateway, "local_content/or/ph/an")
+    names = _names(gateway)
+    _look_at_media(any_store, days_ago=2)  # as old as the objects: clocks may differ
+    _configure(script, any_store, gateway)
+    ended = await deferToThread(script, "prune", "--delete", "--max-share", "1")
+    assert ended.returncode == 2
+    assert "the database is older than the objects" in ended.stderr
+    assert ended.stderr.count(" UTC") == 2
+    assert _names(gateway) == names
+    _look_at_media(any_store, days_ago=1.9)
+    assert (await deferToThread(script.json, "prune", "--delete"))["deleted"] == 1
+
+
+async def test_prune_with_the_database_of_a_copy(
+    script: Script, store: SynapseStore, gateway: RgwStandIn
+) -> None:
+    """A copy of the homeserver that is in use knows the old media only: it deletes nothing."""
+    for number in range(500):
+        _store(gateway, store.add_local(f"known-{number:03}", None), age=30 * TWO_DAYS_SECONDS)
+    newer = [f"local_content/ne/we/{number:02}" for number in range(24)]
+    _store(gateway, *newer[:12], age=3 * TWO_DAYS_SECONDS)
+    _store(gateway, *newer[12:], age=60)
+    names = _names(gateway)
+    _look_at_media(store)
+    _configure(script, store, gateway)
+    ended = await deferToThread(script, "prune", "--delete")
+    assert ended.returncode == 2
+    assert "of the 24 objects that were stored since" in ended.stderr
+    assert _names(gateway) == names
+
+
+async def test_prune_without_access_to_the_segments(
+    script: Script, store: SynapseStore, gateway: RgwStandIn
+) -> None:
+    """A user who may not list the segment container prunes the objects all the same."""
+    gateway.taken.add(f"{CONTAINER}_segments")
+    kept = _store(gateway, store.add_local("known-one", None))
+    _store(gateway, "local_content/or/ph/an")
+    _look_at_media(store)
+    _configure(script, store, gateway)
+    summary = await deferToThread(script.json, "prune", "--delete")
+    assert summary["deleted"] == 1
+    assert "Segments of no object were not looked for" in summary["told"]
+    assert _names(gateway) == kept
