@@ -10,11 +10,11 @@ from swift_provider.offload.database import Database
 from swift_provider.offload.disk import Expected
 from swift_provider.offload.feed import PAGE_MEDIA, reason_to_skip
 from swift_provider.offload.media_names import Media, places
-from swift_provider.offload.sorted_media import Plan
+from swift_provider.offload.sorted_media import SortedMedia
 
 
 async def known_contents(
-    lookups: Threads, database: Database, plan: Plan, pass_over: Callable[[str], None]
+    lookups: Threads, database: Database, plan: SortedMedia, pass_over: Callable[[str], None]
 ) -> AsyncGenerator[list[Expected], None]:
     """All contents, page by page, without thumbnails.
 

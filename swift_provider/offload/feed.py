@@ -17,7 +17,7 @@ from swift_provider.client import Threads
 from swift_provider.errors import UnsafeNameError
 from swift_provider.offload.database import Database, Facts
 from swift_provider.offload.disk import Expected, files_of, is_on_disk
-from swift_provider.offload.listing_hints import Hint, Listing
+from swift_provider.offload.listing_hints import Hint, ListingHints
 from swift_provider.offload.media_names import Media
 
 PAGE_MEDIA = 500
@@ -56,7 +56,7 @@ class Feed:
         database: Database,
         pages: Iterator[list[Media]],
         base_path: str,
-        listing: Listing,
+        listing: ListingHints,
         report: Report,
     ) -> None:
         self._lookups = lookups

@@ -35,7 +35,7 @@ class Unlisted(Enum):
 Hint = ListedObject | Unlisted
 
 
-class Listing:
+class ListingHints:
     """The listings of the media store's folders in one store."""
 
     def __init__(self, store: Store) -> None:

@@ -24,7 +24,7 @@ Candidate = tuple[str, str, str, str]
 _WHAT = "a temporary SQLite file (in SQLITE_TMPDIR, TMPDIR or /var/tmp)"
 
 
-class Plan:
+class SortedMedia:
     """Empty at first. Call :meth:`read_all` or :meth:`read` once, before the other methods."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Plan:
         self._connection.close()
 
     def read(self, media: Iterable[Media]) -> int:
-        """Plan these media.
+        """Take these media.
 
         :returns: how many there are.
         """
@@ -46,7 +46,7 @@ class Plan:
         return self._sort()
 
     def read_all(self, database: Database) -> int:
-        """Plan all media in Synapse's database, of any age, without previews of web pages.
+        """Take all media in Synapse's database, of any age, without previews of web pages.
 
         :returns: how many there are.
         """

@@ -22,7 +22,7 @@ class Outcome(Enum):
     REPLACED = "it was uploaded and replaced a wrong or unreliable object"
 
 
-class Placing:
+class UploadIfMissing:
     """Decides for each file which requests are needed, and sends them.
 
     :param proof: whether only Swift's answer about the object itself counts. Otherwise a

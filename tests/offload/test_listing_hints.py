@@ -6,7 +6,12 @@ from collections.abc import AsyncIterator, Sequence
 
 from swift_provider.client import ListedObject
 from swift_provider.errors import AccessDeniedError
-from swift_provider.offload.listing_hints import NAMES_PER_PAGE, PAGES_IN_ADVANCE, Listing, Unlisted
+from swift_provider.offload.listing_hints import (
+    NAMES_PER_PAGE,
+    PAGES_IN_ADVANCE,
+    ListingHints,
+    Unlisted,
+)
 
 ROOT = "local_content/"
 
@@ -34,7 +39,7 @@ class _Store:
 
 async def test_names_are_found_or_absent() -> None:
     """Read forward, a listing tells which names it holds; what was passed is unknown."""
-    listing = Listing(_Store([f"{ROOT}b", f"{ROOT}d"]))
+    listing = ListingHints(_Store([f"{ROOT}b", f"{ROOT}d"]))
     found = await listing.look([f"{ROOT}{name}" for name in ("a", "b", "bb")])
     assert found == {
         f"{ROOT}a": Unlisted.ABSENT,
@@ -48,7 +53,7 @@ async def test_names_are_found_or_absent() -> None:
 async def test_each_folder_has_a_listing_of_its_own() -> None:
     """Paths of different folders need no common order."""
     paths = ["local_content/b", "local_thumbnails/b", "remote_content/b", "remote_thumbnail/b"]
-    listing = Listing(_Store(paths))
+    listing = ListingHints(_Store(paths))
     backwards = paths[::-1]
     assert await listing.look(backwards) == {path: _row(path) for path in backwards}
     await listing.close()
@@ -56,7 +61,7 @@ async def test_each_folder_has_a_listing_of_its_own() -> None:
 
 async def test_after_the_end_all_is_absent() -> None:
     """Names after the last one are absent; so are all names of an empty listing."""
-    listing = Listing(_Store([]))
+    listing = ListingHints(_Store([]))
     found = await listing.look([f"{ROOT}a", f"{ROOT}b"])
     assert list(found.values()) == [Unlisted.ABSENT] * 2
 
@@ -64,7 +69,7 @@ async def test_after_the_end_all_is_absent() -> None:
 async def test_sparse_work_does_not_read_it_all() -> None:
     """A long listing is not read through for a few names; for many it is."""
     store = _Store([f"{ROOT}n{number:05}" for number in range(1000)])
-    listing = Listing(store)
+    listing = ListingHints(store)
     far = f"{ROOT}n00900"
     assert await listing.look([far]) == {far: Unlisted.UNKNOWN}
     assert store.read == PAGES_IN_ADVANCE
@@ -76,7 +81,7 @@ async def test_sparse_work_does_not_read_it_all() -> None:
 
 async def test_a_listing_that_is_refused() -> None:
     """A user who may not list the container gets no hints, and no error."""
-    listing = Listing(_Store([f"{ROOT}a"], refuses=True))
+    listing = ListingHints(_Store([f"{ROOT}a"], refuses=True))
     found = await listing.look([f"{ROOT}a", "remote_content/a"])
     assert list(found.values()) == [Unlisted.UNKNOWN] * 2
     await listing.close()

@@ -6,7 +6,7 @@ from contextlib import closing
 
 from swift_provider.offload.cache import Cache
 from swift_provider.offload.media_names import Media
-from swift_provider.offload.sorted_media import Plan
+from swift_provider.offload.sorted_media import SortedMedia
 
 
 def test_work_comes_in_the_order_of_names(cache: Cache) -> None:
@@ -15,7 +15,7 @@ def test_work_comes_in_the_order_of_names(cache: Cache) -> None:
     remote += [("a", "4", "aaaaaa"), ("a-b", "5", "cccccc")]
     cache.replace([("zlocal",), ("alocal",)], remote)
     cache.mark([Media("a", "2", "bbbbbb", "remote")], deleted=True)
-    with closing(Plan()) as plan:
+    with closing(SortedMedia()) as plan:
         assert plan.read(cache.rows()) == 6
         names = [f"{one.origin}/{one.filesystem_id}" for page in plan.pages(2) for one in page]
     assert names[:2] == ["/alocal", "/zlocal"]
@@ -28,7 +28,7 @@ def test_the_media_of_objects(cache: Cache) -> None:
     cache.replace([("abcdef",)], [("a.org", "m", "ghijkl")])
     local, remote = ("local", "", "abcdef"), ("remote", "a.org", "ghijkl")
     unknown = ("remote", "b.org", "ghijkl")
-    with closing(Plan()) as plan:
+    with closing(SortedMedia()) as plan:
         plan.read(cache.rows())
         assert plan.media_of([local, remote, unknown]) == {
             local: Media("", "abcdef", "abcdef", "local"),

@@ -35,7 +35,7 @@ from swift_provider.offload.jobs.prune_rules import Found, check_homeserver, obj
 from swift_provider.offload.media_names import LOCAL, REMOTE, ROOTS, media_of_object
 from swift_provider.offload.parallel import Item, Items, in_parallel
 from swift_provider.offload.progress import Progress
-from swift_provider.offload.sorted_media import Candidate, Owner, Plan
+from swift_provider.offload.sorted_media import Candidate, Owner, SortedMedia
 from swift_provider.offload.tally import Tally
 
 PAGE_CANDIDATES = 400
@@ -88,7 +88,7 @@ class Prune(Job[Tally]):
         database = self._database
         owner = self._store.owner
         check_homeserver(owner, await in_thread(database.homeserver, owner), self._options)
-        with closing(Plan()) as plan:
+        with closing(SortedMedia()) as plan:
             await self._list(plan)
             await self._each(self._unknown(plan.candidates), partial(self._look, plan))
             if self._stopping:
@@ -142,7 +142,7 @@ class Prune(Job[Tally]):
 
     # The first pass
 
-    async def _list(self, plan: Plan) -> None:
+    async def _list(self, plan: SortedMedia) -> None:
         """List the objects and remember the candidates."""
         in_thread = self.threads.lookups.run
         if await in_thread(plan.read_all, self._database) == 0:
@@ -158,7 +158,7 @@ class Prune(Job[Tally]):
                 await in_thread(self._add_candidates, plan, page)
                 self.progress.advance(len(page))
 
-    def _add_candidates(self, plan: Plan, page: list[ListedObject]) -> None:
+    def _add_candidates(self, plan: SortedMedia, page: list[ListedObject]) -> None:
         """Remember the objects of media that are not planned; runs in a thread."""
         owners: dict[ListedObject, Owner] = {}
         for listed in page:
@@ -180,11 +180,11 @@ class Prune(Job[Tally]):
 
     # The second pass
 
-    async def _look(self, plan: Plan, candidate: Candidate) -> None:
+    async def _look(self, plan: SortedMedia, candidate: Candidate) -> None:
         name = self._store.object_name(candidate[0])
         await self._attempt(name, self._look_at(plan, candidate))
 
-    async def _look_at(self, plan: Plan, candidate: Candidate) -> None:
+    async def _look_at(self, plan: SortedMedia, candidate: Candidate) -> None:
         path, kind, *_ = candidate
         try:
             info = await self._store.head(path, newest=True)

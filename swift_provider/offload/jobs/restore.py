@@ -35,7 +35,7 @@ from swift_provider.offload.media_names import ROOTS, media_of_object, shown
 from swift_provider.offload.new_file import MediaStore, NewFile
 from swift_provider.offload.parallel import Items, in_parallel
 from swift_provider.offload.progress import Progress
-from swift_provider.offload.sorted_media import Plan
+from swift_provider.offload.sorted_media import SortedMedia
 from swift_provider.offload.tally import Tally
 
 RESTORED = "Restored"
@@ -64,7 +64,7 @@ class Restore(Job[Tally]):
         if (complaint := self._disk.complaint) is not None:
             self.progress.note(complaint)
         lookups = self.threads.lookups
-        with closing(Plan()) as plan:
+        with closing(SortedMedia()) as plan:
             await self._restore_all(known_contents(lookups, self._database, plan, self._pass_over))
             if not self._stopping:
                 await self._restore_all(self._known_thumbnails(plan))
@@ -79,7 +79,7 @@ class Restore(Job[Tally]):
     def _pass_over(self, reason: str) -> None:
         self.tally.skipped[reason] += 1
 
-    async def _known_thumbnails(self, plan: Plan) -> AsyncGenerator[list[Expected], None]:
+    async def _known_thumbnails(self, plan: SortedMedia) -> AsyncGenerator[list[Expected], None]:
         """The listed thumbnails that the database knows; reports all other objects."""
         for root in ROOTS:
             async for page in self._store.list(f"{root}/"):
@@ -89,7 +89,7 @@ class Restore(Job[Tally]):
                     self._skip(path, reason)
 
     def _look(
-        self, plan: Plan, page: list[ListedObject], left_out: list[tuple[str, str]]
+        self, plan: SortedMedia, page: list[ListedObject], left_out: list[tuple[str, str]]
     ) -> list[Expected]:
         """Those of a page; runs in a thread.
 

@@ -21,12 +21,12 @@ from swift_provider.offload.disk import Expected, remove
 from swift_provider.offload.feed import PAGE_MEDIA, Feed, MediaWork
 from swift_provider.offload.jobs.job import Job
 from swift_provider.offload.jobs.upload_tally import UploadTally
-from swift_provider.offload.listing_hints import Hint, Listing
+from swift_provider.offload.listing_hints import Hint, ListingHints
 from swift_provider.offload.media_names import Media
 from swift_provider.offload.parallel import in_parallel
 from swift_provider.offload.progress import Progress
-from swift_provider.offload.sorted_media import Plan
-from swift_provider.offload.upload_if_missing import Outcome, Placing
+from swift_provider.offload.sorted_media import SortedMedia
+from swift_provider.offload.upload_if_missing import Outcome, UploadIfMissing
 
 #: Media to mark as deleted in one transaction.
 MARK_MEDIA = 500
@@ -66,7 +66,7 @@ class Upload(Job[UploadTally]):
         self._options = options
         # A repair with --all looks for objects that were lost: a listing may still have them.
         proof = options.delete or options.everything
-        self._placing = Placing(store, proof=proof, dry_run=options.dry_run)
+        self._upload_if_missing = UploadIfMissing(store, proof=proof, dry_run=options.dry_run)
         self._gone: list[Media] = []
 
     async def _work(self) -> None:
@@ -75,7 +75,7 @@ class Upload(Job[UploadTally]):
             self._database,
             self._pages(),
             self._options.base_path,
-            Listing(self._store),
+            ListingHints(self._store),
             self._leave_out,
         )
         try:
@@ -86,7 +86,7 @@ class Upload(Job[UploadTally]):
 
     def _pages(self) -> Iterator[list[Media]]:
         """The media to look at; runs in a thread."""
-        with closing(Plan()) as plan:
+        with closing(SortedMedia()) as plan:
             if self._options.everything:
                 plan.read_all(self._database)
             else:
@@ -119,7 +119,7 @@ class Upload(Job[UploadTally]):
             self.tally.skipped["gone from the disk meanwhile"] += 1
             return True
         with source:
-            self._count(await self._placing.ensure(file, source, hint), source.size)
+            self._count(await self._upload_if_missing.ensure(file, source, hint), source.size)
             if not self._options.delete:
                 return False
             if not self._options.dry_run:

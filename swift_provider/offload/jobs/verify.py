@@ -21,7 +21,7 @@ from swift_provider.offload.jobs.job import Job
 from swift_provider.offload.media_names import shown
 from swift_provider.offload.parallel import Items, in_parallel
 from swift_provider.offload.progress import Progress
-from swift_provider.offload.sorted_media import Plan
+from swift_provider.offload.sorted_media import SortedMedia
 from swift_provider.offload.tally import Tally
 
 BOTH_EQUAL = "On disk and in Swift"
@@ -60,7 +60,7 @@ class Verify(Job[Tally]):
         return sum(self.tally.counts[outcome] for outcome in HOLES)
 
     async def _work(self) -> None:
-        with closing(Plan()) as plan:
+        with closing(SortedMedia()) as plan:
             lookups = self.threads.lookups
             items = Items(known_contents(lookups, self._database, plan, self._pass_over))
             try:
