@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest_twisted
@@ -13,6 +14,8 @@ from twisted.internet.threads import deferToThread
 
 from tests.offload.conftest import Objects, Script
 from tests.offload.synapse_store import SynapseStore
+from tests.servers.fault_proxy import FaultProxy
+from tests.servers.faults import Answer
 from tests.servers.stand_in import RgwStandIn
 from tests.servers.stand_in_model import Container, Stored
 
@@ -161,6 +164,26 @@ async def test_unmarked_objects(script: Script, store: SynapseStore, gateway: Rg
     assert "give --max-share 0.19" in ended.stderr  # a few are many without a mark
     assert (await deferToThread(script.json, *options))["deleted"] == 2
     assert _names(gateway) == kept
+
+
+async def test_unmarked_objects_while_some_cannot_be_looked_at(
+    script: Script, store: SynapseStore, gateway: RgwStandIn
+) -> None:
+    """It may be another homeserver's object that cannot: so no unmarked one is deleted."""
+    _store(gateway, store.add_local("known-one", None))
+    _store(gateway, "local_content/or/ph/an", owner=None)
+    _store(gateway, "local_content/th/ei/rs", owner="there.example")
+    names = _names(gateway)
+    _look_at_media(store)
+    proxy = FaultProxy(reactor, "127.0.0.1", gateway.port)
+    await proxy.start()
+    proxy.add(Answer(400, match=("HEAD", "/th/ei/rs"), times=None))
+    _configure(script, store, gateway, storage_url=proxy.url_for(gateway.url))
+    options = ("prune", "--delete", "--unmarked", "--max-share", "1")
+    summary = await deferToThread(partial(script.json, *options, status=1))
+    await proxy.stop()
+    assert sum(summary["failed"].values()) == 1
+    assert _names(gateway) == names
 
 
 async def test_prune_without_the_servers_name(
