@@ -232,6 +232,7 @@ class SwiftStorageProviderBackend(StorageProvider):
 
     def _finish_uploads(self) -> Deferred[None] | None:
         if not self._unfinished():
+            self._queue.stop([])
             return None
         return self._api.run_as_background_process("swift_shutdown", self._wait_for_uploads)
 

@@ -11,6 +11,7 @@ import itertools
 import logging
 import os
 import stat
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -102,8 +103,9 @@ class UploadQueue:
         self._upload = upload
         self._metrics = metrics
         self._remedy = remedy
-        self._waiting: dict[str, WaitingFile] = {}
+        self._waiting: OrderedDict[str, WaitingFile] = OrderedDict()
         self._running = 0
+        self._start_is_due = False
         self._stopped = False
         self._dropped: list[str] = []
         self._dropped_count = 0
@@ -155,6 +157,9 @@ class UploadQueue:
         :param left: the files that Synapse does not wait for any longer.
         """
         self._stopped = True
+        if self._report_timer is not None:
+            self._report_timer.cancel()
+            self._report()
         if left:
             logger.warning(
                 "Synapse stops before these files are uploaded to Swift: %s. %s",
@@ -163,16 +168,20 @@ class UploadQueue:
             )
 
     def _start(self) -> None:
-        while self._waiting and self._running < self._width and not self._stopped:
-            path = next(iter(self._waiting))
+        self._start_is_due = False
+        for _ in range(self._width - self._running):
+            if not self._waiting or self._stopped:
+                break
+            path, file = self._waiting.popitem(last=False)
             self._running += 1
-            self._upload(path, self._waiting.pop(path)).addBoth(self._ended)
+            self._upload(path, file).addBoth(self._ended)
         self._metrics.uploads_waiting(len(self._waiting))
 
     def _ended(self, result: object) -> None:
         self._running -= 1
-        if self._waiting:
+        if self._waiting and not self._start_is_due:
             # On the next turn, so that uploads that fail at once do not block the reactor.
+            self._start_is_due = True
             self._reactor.callLater(0, self._start)
 
     def _report(self) -> None:

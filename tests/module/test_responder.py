@@ -20,6 +20,7 @@ from synapse.module_api.errors import SynapseError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
+from twisted.protocols.ftp import FileConsumer
 from twisted.web.http import HTTPChannel, Request
 
 from swift_provider.client import Store, SwiftClient
@@ -164,6 +165,34 @@ async def test_a_file_that_has_the_name_survives(place: Place) -> None:
     with await place.responder():
         assert not place.local.exists()
     assert place.local.read_bytes() == b"whole"
+    received = io.BytesIO()
+    responder = await place.responder()
+    with responder:
+        delivered = responder.write_to_consumer(FileConsumer(received))
+        assert place.local.read_bytes() == b"whole"
+        received.close = lambda: None
+        await delivered
+    assert received.getvalue() == BODY
+    assert list(place.local.parent.iterdir()) == [place.local]
+
+
+async def test_part_that_cannot_be_removed(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If an incomplete file cannot be removed, the log names it; it has a temporary name."""
+    place.proxy.add(Reset(in_response(1_000_000)), Answer(404, times=None))
+    _, pulled = _pull_back(await place.responder(), partial(place.local.open, "wb"))
+    monkeypatch.setattr(os, "unlink", _refuse)
+    with pytest.raises(SynapseError):
+        await pulled
+    monkeypatch.undo()
+    (left,) = place.local.parent.iterdir()
+    assert left.name.startswith(f"media{MARK}")
+    assert f"Cannot remove the incomplete file {left}: [Errno 1]" in caplog.text
+
+
+def _refuse(path: str) -> None:
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
 
 
 async def test_leftover_of_another_worker(place: Place) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 import requests
 from prometheus_client import REGISTRY
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from swift_provider.errors import FileChangedError
@@ -80,6 +80,28 @@ def test_order_and_width(place: Place) -> None:
     assert place.metric("waiting") == 0
 
 
+def test_uploads_that_end_at_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many uploads that fail at once do not run in one turn of the reactor."""
+    begun: list[str] = []
+    due: list[Callable[[], None]] = []
+
+    def fail(path: str, file: WaitingFile) -> Deferred[None]:
+        begun.append(path)
+        return succeed(None)
+
+    place.add("a", "b", *(f"more{number}" for number in range(100)))
+    monkeypatch.setattr(place.queue, "_upload", fail)
+    monkeypatch.setattr(place.clock, "callLater", lambda _, start: due.append(start))
+    place.running["a"].callback(None)
+    place.running["b"].callback(None)
+    for turn in range(50):
+        assert len(begun) == turn * 2
+        due.pop()()
+        assert len(due) <= 1
+    assert len(begun) == 100
+    assert place.metric("waiting") == 0
+
+
 def test_full(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -95,9 +117,17 @@ def test_full(
         assert "more10, …)" in caplog.messages[1]
         place.clock.advance(60)
         place.clock.advance(60)
-    assert len(caplog.messages) == 2
-    assert not place.clock.getDelayedCalls()
-    assert place.metric("dropped_total") == 100
+        assert len(caplog.messages) == 2
+        assert not place.clock.getDelayedCalls()
+        place.add("last")
+        place.add("very last")
+        place.queue.stop(place.queue.waiting)
+    assert [message.split(". Do")[0] for message in caplog.messages[2:]] == [
+        "Too many uploads wait for Swift (4). Not stored: 1 file (last)",
+        "Too many uploads wait for Swift (4). Not stored: 1 file (very last)",
+        "Synapse stops before these files are uploaded to Swift: 2 files (c, d)",
+    ]
+    assert place.metric("dropped_total") == 102
     assert place.queue.waiting == ["c", "d"]
 
 
