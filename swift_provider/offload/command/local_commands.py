@@ -104,7 +104,8 @@ def _check_deleted(inputs: Inputs, base_path: str) -> dict[str, Any]:
 
 def _say(inputs: Inputs, line: str) -> None:
     if not inputs.arguments.json:
-        print(line, flush=True)
+        # In one piece: print() writes the end of the line separately, and Ctrl-C may come between.
+        print(f"{line}\n", end="", flush=True)
 
 
 def _end(inputs: Inputs, figures: Mapping[str, Any]) -> int:
