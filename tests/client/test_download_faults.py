@@ -268,7 +268,7 @@ async def test_a_body_without_a_length(
 ) -> None:
     """After a close without a length the rest is asked for, and 416 says that there is none."""
     await put_object(LARGE)
-    raw = b"HTTP/1.1 200 OK\r\nETag: %b\r\n\r\n" % MD5.encode()
+    raw = b"HTTP/1.1 200 OK\r\nX-Trans-Id: tx1\r\nETag: %b\r\n\r\n" % MD5.encode()
     raw += LARGE[: len(LARGE) - missing]
     faulty.proxy.add(Answer(200, raw=raw, then=Then.CLOSE))
     assert await fetch(faulty.store(container)) == LARGE
@@ -280,7 +280,8 @@ async def test_a_chunked_body_that_is_short(
 ) -> None:
     """A chunked body that ends cleanly but lacks bytes fails."""
     await put_object(LARGE)
-    raw = b"HTTP/1.1 200 OK\r\nETag: %b\r\nTransfer-Encoding: chunked\r\n\r\n" % MD5.encode()
+    raw = b"HTTP/1.1 200 OK\r\nX-Trans-Id: tx1\r\nETag: %b\r\n" % MD5.encode()
+    raw += b"Transfer-Encoding: chunked\r\n\r\n"
     raw += b"%x\r\n%b\r\n0\r\n\r\n" % (len(LARGE) - 1, LARGE[:-1])
     faulty.proxy.add(Answer(200, raw=raw))
     with pytest.raises(DamagedError):

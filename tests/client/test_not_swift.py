@@ -48,7 +48,7 @@ async def test_a_foreign_200_is_a_temporary_failure(
     ask: Callable[[Store], Any],
 ) -> None:
     """A maintenance page is no object, no container and no listing."""
-    faulty.proxy.add(Answer(status, PAGE, headers, times=None))
+    faulty.proxy.add(Answer(status, PAGE, headers, times=None, foreign=True))
     store = faulty.store(container, patience=SHORT_PATIENCE)
     with pytest.raises(ServerBusyError, match="not Swift's"):
         await ask(store)
@@ -58,7 +58,7 @@ async def test_a_foreign_201_stores_nothing(
     faulty: Faulty, container: str, make_file: MakeFile
 ) -> None:
     """An upload is not done when something else says so."""
-    faulty.proxy.add(Answer(201, after=None, times=None, match=("PUT", "")))
+    faulty.proxy.add(Answer(201, after=None, times=None, match=("PUT", ""), foreign=True))
     store = faulty.store(container, patience=SHORT_PATIENCE)
     with pytest.raises(ServerBusyError, match="not Swift's"):
         await store.put("name", make_file(content_of(1000)))
@@ -70,7 +70,7 @@ async def test_a_page_that_comes_once_costs_a_retry(
     """The next attempt gets the object."""
     store = faulty.store(container, patience=SHORT_PATIENCE)
     await store.put("name", make_file(b"content"))
-    faulty.proxy.add(page := Answer(200, PAGE, NGINX, match=("GET", "/name$")))
+    faulty.proxy.add(page := Answer(200, PAGE, NGINX, match=("GET", "/name$"), foreign=True))
     download = await store.get("name")
     download.abandon()
     assert page.fired == 1
@@ -83,7 +83,7 @@ async def test_a_foreign_404_is_not_believed(faulty: Faulty, container: str, see
     store = faulty.store(container, patience=SHORT_PATIENCE)
     if seen:
         await store.check()
-    faulty.proxy.add(Answer(404, PAGE, NGINX, times=None))
+    faulty.proxy.add(Answer(404, PAGE, NGINX, times=None, foreign=True))
     for ask in (store.get, store.head):
         with pytest.raises(ServerBusyError, match="not Swift's"):
             await ask("name")
@@ -95,7 +95,7 @@ async def test_a_404_without_signs_is_believed_if_the_container_answers(
     """Some proxies remove the transaction id; the container's own headers are left."""
     store = faulty.store(container, patience=SHORT_PATIENCE)
     await store.check()
-    faulty.proxy.add(Answer(404, times=None, match=("GET", "/name$")))
+    faulty.proxy.add(Answer(404, times=None, match=("GET", "/name$"), foreign=True))
     seen = len(faulty.proxy.requests)
     with pytest.raises(ObjectNotFoundError):
         await store.get("name")

@@ -191,6 +191,7 @@ class Answer(Fault):
     :param body_delay: seconds between the headers and the body; ``None`` sends both in one write.
     :param headers: ``Content-Length`` is added unless it is in there.
     :param raw: sent in place of the whole response, HTTP or not.
+    :param foreign: without the transaction id that Swift sends with every response.
     """
 
     status: int
@@ -200,6 +201,7 @@ class Answer(Fault):
     then: Then = Then.READ_ON
     body_delay: float | None = None
     raw: bytes | None = None
+    foreign: bool = False
 
     def parts(self, method: str) -> tuple[bytes, bytes]:
         """Head and body as they are sent in answer to ``method``."""
@@ -207,6 +209,8 @@ class Answer(Fault):
             return self.raw, b""
         lines = [f"HTTP/1.1 {self.status} Canned"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        if not self.foreign and "X-Trans-Id" not in self.headers:
+            lines.append("X-Trans-Id: canned")
         if not any(name.lower() == "content-length" for name in self.headers):
             lines.append(f"Content-Length: {len(self.body)}")
         head = "\r\n".join([*lines, "", ""]).encode("iso-8859-1")
