@@ -458,7 +458,7 @@ async def test_answers_at_once_and_reads_on(bench):
     client = await bench.client(proxy, request[:200])
     head, body = await client.answer()
     assert (head, body) == (
-        b"HTTP/1.1 412 Canned\r\nX-Why: test\r\nContent-Length: 2",
+        b"HTTP/1.1 412 Canned\r\nX-Why: test\r\nX-Trans-Id: canned\r\nContent-Length: 2",
         b"no",
     )
     assert proxy.exchanges_open == 1
@@ -534,7 +534,8 @@ async def test_answers_with_garbage_or_a_short_body(bench):
     assert client.data == b"garbage\r\n"
     client = await bench.client(proxy, GET)
     assert await client.end() is ConnectionDone
-    assert client.data == b"HTTP/1.1 200 Canned\r\nContent-Length: 5\r\n\r\nabc"
+    head = b"HTTP/1.1 200 Canned\r\nContent-Length: 5\r\nX-Trans-Id: canned\r\n\r\n"
+    assert client.data == head + b"abc"
 
 
 @pytest.mark.parametrize("place", [ON_REQUEST, BEFORE_RESPONSE])

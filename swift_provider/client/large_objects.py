@@ -221,6 +221,10 @@ class LargeObjects:
             found = await self._found(manifest)
             if found is not None and found.etag == manifest.etag:
                 return found
+            if found is not None and not found.static_large:
+                # The cluster has stored the manifest itself in the place of the file.
+                request = Request("DELETE", manifest.container, manifest.name)
+                await self._requester.perform(request, drained)
         logger.warning(
             "It is not known whether Swift will store %s/%s, so its segments stay in the "
             "container %s under %s/%s/",
