@@ -8,6 +8,7 @@ import pytest
 import requests
 from twisted.internet.threads import deferToThread
 
+from tests.client.trouble import until
 from tests.module.conftest import Servers
 from tests.module.homeservers import media_path, there
 from tests.module.test_faults import forget_thumbnails, noise
@@ -35,6 +36,8 @@ async def test_kill_in_the_middle(servers: Servers) -> None:
     servers.proxy.add(stall)
     pulling = _begin_thumbnail(servers, uri)
     await stall.happened()
+    # The stall is on the way to Synapse, which may not have opened the file yet.
+    await until(lambda: any(final.parent.glob(f"{final.name}*")))
     await there(servers.here.kill)
     with pytest.raises(requests.ConnectionError):
         await pulling

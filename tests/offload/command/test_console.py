@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -30,6 +31,7 @@ async def gateway() -> AsyncIterator[RgwStandIn]:
     stored_at = server.now() - LONG_AGO_SECONDS
     for number in range(500):
         stored = Stored(b"x", "9dd4e461268c8034f5c8564e155c67a6", stored_at)
+        stored.metadata["x-object-meta-matrix-server"] = "here.example"
         container.objects[f"local_content/or/ph/an-{number:03}"] = stored
     yield server
     await server.stop()
@@ -38,7 +40,7 @@ async def gateway() -> AsyncIterator[RgwStandIn]:
 @pytest.fixture
 def pruning(script: Script, store: SynapseStore, gateway: RgwStandIn) -> Script:
     """The script, configured for the gateway."""
-    store.add_local("known-one", None)
+    store.add_local("known-one", None, accessed=int(time.time() * 1000))
     user, key = gateway.credentials
     auth = {"auth_url": gateway.auth_url, "username": user, "password": key}
     script.configure(store, container=CONTAINER, auth_type="v1password", auth=auth)
