@@ -1,0 +1,127 @@
+"""Judges each step: what a job must never do, and what may be lost.
+
+The invariant: each file that a user was told is stored, and that Synapse has not purged,
+is whole where Synapse looks: on disk under its name, or in Swift as an object with all its
+segments that will not expire. A file may be lost only by an event from outside that hits
+its only copy.
+"""
+
+from __future__ import annotations
+
+from swift_provider.offload.new_file import BAD, RESTORING
+from tests.model.homeserver import File, Homeserver
+from tests.model.swift import CONTAINER, OTHER, Stored, Swift
+
+
+class Violation(AssertionError):
+    """The package has broken a promise."""
+
+
+class Judge:
+    """Knows what was whole, and compares.
+
+    :ivar lost: files that an event from outside has destroyed.
+    :ivar touched: files that an event has touched since the current job began.
+    """
+
+    def __init__(self, homeserver: Homeserver, swift: Swift) -> None:
+        self.lost: set[str] = set()
+        self.touched: set[str] = set()
+        self._homeserver = homeserver
+        self._swift = swift
+        self._violations: list[str] = []
+        self._before: dict[str, bytes] = {}
+        self.may_delete = True
+        swift.watch = self
+
+    # Copies
+
+    def is_kept(self, path: str, file: File) -> bool:
+        """Whether a whole copy is where Synapse looks."""
+        if self._homeserver.read(path) == file.content:
+            return True
+        return self._swift.whole(path) == file.content
+
+    def _gone(self) -> set[str]:
+        files = self._homeserver.files
+        return {path for path, file in files.items() if not self.is_kept(path, file)}
+
+    # Before and after a piece of work of a job
+
+    def begin(self) -> None:
+        """From now on, only the job changes anything."""
+        self._before = self._homeserver.on_disk()
+
+    def end(self) -> None:
+        """:raises Violation: if the job did since :meth:`begin` what it must not."""
+        gone = self._gone()
+        for path in sorted(gone - self.lost):
+            self._violated(f"lost: {path}")
+        self.lost = gone
+        now = self._homeserver.on_disk()
+        for path in self._before.keys() - now.keys():
+            if not path.endswith(RESTORING) and self._swift.whole(path) != self._before[path]:
+                self._violated(f"deleted from the disk without a copy in Swift: {path}")
+        for path in now:
+            if now[path] != self._before.get(path) and not path.endswith(RESTORING):
+                self._judge_written(path, now)
+        if self._violations:
+            raise Violation("; ".join(self._violations))
+
+    def after_event(self) -> None:
+        """What is gone now was destroyed from outside."""
+        self.lost = self._gone()
+
+    def _judge_written(self, path: str, now: dict[str, bytes]) -> None:
+        content, before = now[path], self._before.get(path)
+        if BAD in path:
+            if content != self._before.get(path.partition(BAD)[0]):
+                self._violated(f"kept as bad is something else: {path}")
+            return
+        file = self._homeserver.files.get(path)
+        if file is None:
+            self._violated(f"written, but Synapse has no such file: {path}")
+        elif content != file.content:
+            # Without a SHA-256, only the length can show it.
+            undetectable = not file.proven and len(content) == len(file.content)
+            if not (undetectable and content == self._swift.served(path)):
+                self._violated(f"wrong bytes under a final name: {path}")
+        elif before is not None and path not in self.touched and "thumbnail" not in path:
+            asides = [one for one in now if one.startswith(f"{path}{BAD}")]
+            if before not in [now[one] for one in asides]:
+                self._violated(f"a bad file was not kept: {path}")
+
+    def _violated(self, text: str) -> None:
+        self._violations.append(text)
+
+    # The interface of Watch
+
+    def overwrites(self, path: str, new: Stored) -> None:
+        file = self._homeserver.files.get(path)
+        if file is None or self._swift.whole(path) != file.content:
+            return
+        if self._content(new) != file.content:
+            self._violated(f"a good object was overwritten by another file: {path}")
+
+    def _content(self, stored: Stored) -> bytes:
+        if stored.rows is None:
+            return stored.data
+        parts = self._swift.segments.objects
+        return b"".join(parts[row.name].data for row in stored.rows)
+
+    def deletes(self, path: str, stored: Stored) -> None:
+        if not self.may_delete:
+            self._violated(f"deleted without --delete: {path}")
+        if stored.owner == OTHER:
+            self._violated(f"deleted another homeserver's object: {path}")
+        if path in self._homeserver.files:
+            self._violated(f"deleted the object of a media that Synapse knows: {path}")
+
+    def deletes_segment(self, name: str, segment: Stored) -> None:
+        if not self.may_delete:
+            self._violated(f"deleted without --delete: {name}")
+        if segment.owner == OTHER or segment.manifest_container not in ("", CONTAINER):
+            self._violated(f"deleted another's segment: {name}")
+        manifests = [*self._swift.media.objects.values(), *(one[1] for one in self._swift.coming)]
+        if any(row.name == name for manifest in manifests for row in manifest.rows or ()):
+            self._violated(f"deleted a segment of an object: {name}")

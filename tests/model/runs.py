@@ -1,0 +1,212 @@
+"""Runs the real jobs against the world, and judges them while they run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from swift_provider.errors import ConfigError
+from swift_provider.offload.cache import Cache
+from swift_provider.offload.command.exit_status import DONE, WRONG_USAGE, status_of
+from swift_provider.offload.database import Database, DatabaseConfig
+from swift_provider.offload.jobs import prunable, prune, update
+from swift_provider.offload.jobs import upload as uploading
+from swift_provider.offload.jobs.job import Job
+from swift_provider.offload.jobs.restore import Restore
+from swift_provider.offload.jobs.verify import Verify
+from swift_provider.offload.progress import Progress
+from tests.model.judge import Violation
+from tests.model.lying_store import LyingStore
+from tests.model.swift import HERE
+from tests.model.turns import Turns
+from tests.model.world import SYNAPSE, World
+
+#: A job may be killed or stopped at any of so many first calls.
+_FIRST_TURNS = 60
+
+
+def _run(
+    world: World,
+    make: Callable[[Any, Database], Job[Any]],
+    config: DatabaseConfig | None = None,
+    owner: str | None = HERE,
+) -> tuple[Job[Any], int | None]:
+    """Run a job to its end, or until it is killed or stopped.
+
+    :param make: called with the store and the database.
+    :returns: the job, and its exit status; ``None`` if it was killed.
+    """
+    rng, judge = world.rng, world.judge
+    turns = Turns(rng)
+    store = LyingStore(
+        world.swift,
+        turns,
+        rng,
+        trouble=rng.choice((0.0, 0.0, 0.03, 0.15)),
+        width=rng.choice((1, 2, 4)),
+        owner=owner,
+    )
+    killed_at = rng.randrange(_FIRST_TURNS) if rng.random() < 0.25 else -1
+    stopped_at = rng.randrange(_FIRST_TURNS) if rng.random() < 0.1 else -1
+    busy = rng.choice((0.0, 0.0, 0.03))
+    judge.touched.clear()
+
+    def between(number: int) -> bool:
+        if number == stopped_at:
+            job.stop()
+        if rng.random() < busy:
+            judge.end()
+            world.event(rng.choice(SYNAPSE))
+            judge.begin()
+        return number != killed_at
+
+    with closing(Database(config or world.homeserver.store.config)) as database:
+        job = make(store, database)
+        job.threads.lookups = job.threads.hashing = turns  # type: ignore[assignment]
+        judge.begin()
+        outcomes: list[Any] = []
+        world.runs.append(turns)
+        ended = Deferred.fromCoroutine(job.run()).addBoth(outcomes.append)
+        by_itself = turns.take(ended, between)
+        judge.end()
+    if not by_itself:
+        return job, None
+    if isinstance(outcomes[0], Failure):
+        if outcomes[0].check(ConfigError) is None:
+            outcomes[0].raiseException()
+        return job, WRONG_USAGE
+    return job, status_of(job.tally)
+
+
+def _untouched(world: World) -> list[str]:
+    return [path for path in world.homeserver.files if path not in world.judge.touched]
+
+
+def _must(truth: bool, path: str, what: str) -> None:
+    if not truth:
+        raise Violation(f"status 0, but {what}: {path}")
+
+
+def run_update(world: World) -> None:
+    """``update``: both halves."""
+    days = world.rng.choice((0, 1, 3))
+    before = world.now_ms - int(timedelta(days=days).total_seconds() * 1000) + (days == 0)
+    world.judge.begin()
+    with (
+        closing(Cache(str(world.folder / "cache.db"))) as cache,
+        closing(Database(world.homeserver.store.config)) as database,
+    ):
+        update.update_db(database, cache, before)
+        if world.rng.random() < 0.7:
+            base_path = os.fspath(world.homeserver.base)
+            update.check_deleted(cache, base_path, lambda count: None, lambda line: None)
+    world.judge.end()
+
+
+def run_upload(world: World) -> None:
+    """``upload``, with or without ``--delete``, ``--all``, ``--dry-run``."""
+    rng, homeserver = world.rng, world.homeserver
+    options = uploading.Options(
+        os.fspath(homeserver.base),
+        delete=rng.random() < 0.6,
+        dry_run=rng.random() < 0.1,
+        everything=rng.random() < 0.6,
+    )
+    old = set(homeserver.files)
+    disk = homeserver.on_disk()
+    owner = HERE if rng.random() < 0.85 else None
+    with closing(Cache(str(world.folder / "cache.db"))) as cache:
+        _, status = _run(
+            world,
+            lambda store, database: uploading.Upload(
+                None, store, database, cache, options, Progress()
+            ),
+            owner=owner,
+        )
+    if options.dry_run and homeserver.on_disk().keys() < disk.keys() and not world.judge.touched:
+        raise Violation("a dry run deleted files")
+    if status != DONE or options.dry_run or not options.everything:
+        return
+    for path in old.intersection(_untouched(world), disk):
+        _must(world.swift.whole(path) == disk[path], path, "not in Swift")
+        _must(not options.delete or homeserver.read(path) is None, path, "not deleted")
+
+
+def run_verify(world: World) -> None:
+    """``verify``."""
+    homeserver, swift = world.homeserver, world.swift
+    old = set(homeserver.files)
+    base_path = os.fspath(homeserver.base)
+    job, status = _run(
+        world,
+        lambda store, database: Verify(None, store, database, base_path, Progress()),
+    )
+    if status != DONE or job.holes:  # type: ignore[attr-defined]
+        return
+    for path in old.intersection(_untouched(world)):
+        if "thumbnail" in path:
+            continue
+        file, disk, stored = homeserver.files[path], homeserver.read(path), swift.whole(path)
+        if disk is None:
+            # It downloads nothing, so it sees only the length.
+            _must(stored is not None and len(stored) == len(file.content), path, "nowhere")
+            continue
+        right = disk == file.content if file.proven else len(disk) == len(file.content)
+        _must(right, path, "wrong on disk")
+        same_length = stored is not None and len(stored) == len(disk)
+        _must(not same_length or stored == disk, path, "different in Swift")
+
+
+def run_restore(world: World) -> None:
+    """``restore``."""
+    homeserver = world.homeserver
+    old = set(homeserver.files)
+    base_path = os.fspath(homeserver.base)
+    _, status = _run(
+        world,
+        lambda store, database: Restore(None, store, database, base_path, Progress()),
+    )
+    if status != DONE:
+        return
+    for path in old.intersection(_untouched(world)):
+        if "thumbnail" in path:
+            continue
+        file, disk = homeserver.files[path], homeserver.read(path)
+        _must(disk is not None, path, "not on disk")
+        right = disk == file.content if file.proven else len(disk or b"") == len(file.content)
+        _must(right, path, "wrong on disk")
+
+
+def run_prune(world: World) -> None:
+    """``prune``, sometimes with an old copy of the database."""
+    rng = world.rng
+    options = prunable.Options(
+        delete=rng.random() < 0.8,
+        unmarked=rng.random() < 0.3,
+        max_share=rng.choice((None, None, 1.0)),
+    )
+    config = None
+    if world.copies and rng.random() < 0.5:
+        path = str(rng.choice(world.copies))
+        config = DatabaseConfig("sqlite3", {"database": path}, "copy")
+    world.judge.may_delete = options.delete
+    with patch.object(prune, "now", lambda: world.now):
+        _run(
+            world,
+            lambda store, database: prune.Prune(
+                None, store, database, options, Progress(), lambda name: None
+            ),
+            config,
+            owner=HERE if rng.random() < 0.9 else None,
+        )
+    world.judge.may_delete = True
+
+
+JOBS = (run_update, run_upload, run_upload, run_upload, run_verify, run_restore, run_prune)

@@ -1,0 +1,227 @@
+"""A homeserver, a place in Swift, and the time; and the events that are no job's work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from random import Random
+
+from tests.model.homeserver import Homeserver, Media
+from tests.model.judge import Judge
+from tests.model.swift import CONTAINER, HERE, OTHER, SEGMENT_BYTES, Row, Stored, Swift, md5
+from tests.model.turns import Turns
+
+_BEGIN = datetime(2026, 1, 1, tzinfo=timezone.utc)
+ELSEWHERE = "another-container"
+
+
+class World:
+    """All there is.
+
+    :ivar runs: the calls of all runs; those of killed ones are still pending.
+    :ivar copies: of the database, the oldest first.
+    """
+
+    def __init__(self, folder: Path, rng: Random) -> None:
+        self.rng = rng
+        self.folder = folder
+        self.now = _BEGIN
+        self.runs: list[Turns] = []
+        self.copies: list[Path] = []
+        self.homeserver = Homeserver(folder, rng)
+        self.swift = Swift(rng, lambda: self.now, rng.choice((0.0, 0.2, 0.6)))
+        self.judge = Judge(self.homeserver, self.swift)
+
+    def close(self) -> None:
+        """Unwind what was killed, and close the database."""
+        for turns in self.runs:
+            turns.bury()
+        self.homeserver.close()
+
+    @property
+    def now_ms(self) -> int:
+        """The time as Synapse writes it."""
+        return int(self.now.timestamp() * 1000)
+
+    def event(self, event: Callable[[World], None]) -> None:
+        """Let an event happen; what it destroys, no job has lost."""
+        event(self)
+        self.judge.after_event()
+
+    def any_media(self) -> Media | None:
+        return self.rng.choice(self.homeserver.media) if self.homeserver.media else None
+
+    def any_object(self, *, large: bool = False) -> str | None:
+        """The path of an object that is not another homeserver's."""
+        paths = [
+            path
+            for path, stored in self.swift.media.objects.items()
+            if stored.owner != OTHER and (stored.rows or not large)
+        ]
+        return self.rng.choice(paths) if paths else None
+
+    def put_large(self, path: str, content: bytes, owner: str, container: str) -> Stored:
+        """Store segments, and make the manifest that joins them."""
+        attempt = f"{self.rng.getrandbits(128):032x}"
+        rows = []
+        for offset in range(0, len(content), SEGMENT_BYTES):
+            data = content[offset : offset + SEGMENT_BYTES]
+            rows.append(Row(f"{path}/{attempt}/{offset // SEGMENT_BYTES:08}", len(data), md5(data)))
+            segment = Stored(data, self.now, owner, manifest_container=container)
+            self.swift.segments.put(rows[-1].name, segment)
+        return Stored(b"", self.now, owner, rows=tuple(rows), attempt=attempt)
+
+
+# Time
+
+
+def wait(world: World) -> None:
+    """Minutes to days pass. What Swift has accepted comes within minutes."""
+    world.swift.store_what_was_coming()
+    world.now += timedelta(hours=world.rng.choice((0.1, 3, 25, 50)))
+
+
+# What Synapse and its users do
+
+
+def upload(world: World) -> None:
+    world.homeserver.upload(world.now_ms)
+
+
+def fetch(world: World) -> None:
+    world.homeserver.fetch(world.now_ms)
+
+
+def reserve(world: World) -> None:
+    world.homeserver.reserve(world.now_ms)
+
+
+def finish(world: World) -> None:
+    if world.homeserver.pending:
+        world.homeserver.finish()
+
+
+def thumbnail(world: World) -> None:
+    if media := world.any_media():
+        world.homeserver.add_thumbnail(media)
+
+
+def access(world: World) -> None:
+    if media := world.any_media():
+        world.homeserver.access(media, world.now_ms)
+
+
+def purge(world: World) -> None:
+    if media := world.any_media():
+        world.judge.touched.update(media.paths)
+        world.homeserver.purge(media)
+
+
+def fetch_again(world: World) -> None:
+    """Remote media are purged, and fetched under the same id into another file."""
+    media = world.any_media()
+    if media and media.origin:
+        world.judge.touched.update(media.paths)
+        world.homeserver.purge(media)
+        world.homeserver.fetch(world.now_ms, media.origin, media.media_id)
+
+
+def pull_back(world: World) -> None:
+    """Somebody looks at a media whose files are in Swift only."""
+    if media := world.any_media():
+        world.homeserver.access(media, world.now_ms)
+        for path in media.paths:
+            content = world.swift.served(path)
+            if content is not None and world.homeserver.read(path) is None:
+                world.judge.touched.add(path)
+                world.homeserver.pull_back(path, content)
+
+
+#: These happen also while a job runs.
+SYNAPSE = (upload, fetch, reserve, finish, thumbnail, access, purge, fetch_again, pull_back)
+
+
+# What happens from outside
+
+
+def copy_database(world: World) -> None:
+    world.copies.append(world.folder / f"copy{len(world.copies)}.db")
+    world.homeserver.copy_database(world.copies[-1])
+
+
+def damage(world: World) -> None:
+    if media := world.any_media():
+        world.homeserver.damage(world.rng.choice(media.paths))
+
+
+def lose_object(world: World) -> None:
+    if path := world.any_object():
+        world.swift.media.remove(path)
+
+
+def alter_object(world: World) -> None:
+    """Other bytes take the place of an object's, of the same length."""
+    if (path := world.any_object()) and (stored := world.swift.media.objects[path]).rows is None:
+        data = bytes([stored.data[0] ^ 1]) + stored.data[1:] if stored.data else b""
+        world.swift.media.put(path, Stored(data, world.now, stored.owner))
+
+
+def expire(world: World) -> None:
+    """Somebody sets X-Delete-At on an object or on a segment."""
+    if path := world.any_object():
+        rows = world.swift.media.objects[path].rows
+        name = world.rng.choice(rows).name if rows else ""
+        if name in world.swift.segments.objects and world.rng.random() < 0.5:
+            world.swift.segments.change(name, expires=True)
+        else:
+            world.swift.media.change(path, expires=True)
+
+
+def vanish(world: World) -> None:
+    """Swift deletes what has expired."""
+    for place in (world.swift.media, world.swift.segments):
+        for name in [name for name, stored in place.objects.items() if stored.expires]:
+            place.remove(name)
+
+
+def forget_marks(world: World) -> None:
+    """A POST replaces an object's metadata."""
+    if path := world.any_object():
+        world.swift.media.change(path, owner="", attempt="", expires=False)
+
+
+def hurt_segment(world: World) -> None:
+    """A segment is lost, or other bytes take its place."""
+    if path := world.any_object(large=True):
+        name = world.rng.choice(world.swift.media.objects[path].rows or ()).name
+        segment = world.swift.segments.objects.get(name)
+        if segment is None:
+            return
+        if world.rng.random() < 0.5:
+            world.swift.segments.remove(name)
+        else:
+            data = bytes([segment.data[0] ^ 1]) + segment.data[1:]
+            world.swift.segments.change(name, data=data)
+
+
+def other_homeserver(world: World) -> None:
+    """Another homeserver stores an object in the same container."""
+    path = f"local_content/ot/he/r{world.rng.randrange(10**6)}"
+    content = world.rng.randbytes(world.rng.choice((5, 20)))
+    if len(content) > SEGMENT_BYTES:
+        world.swift.media.put(path, world.put_large(path, content, OTHER, CONTAINER))
+    else:
+        world.swift.media.put(path, Stored(content, world.now, OTHER))
+
+
+def other_container(world: World) -> None:
+    """This homeserver's objects of another container have their segments in the same one."""
+    if media := world.any_media():
+        world.put_large(media.paths[0], world.rng.randbytes(20), HERE, ELSEWHERE)
+
+
+OUTSIDE = (
+    *(copy_database, damage, lose_object, alter_object, expire, vanish, forget_marks),
+    *(hurt_segment, hurt_segment, other_homeserver, other_container),
+)
