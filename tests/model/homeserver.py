@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -50,7 +53,8 @@ class Homeserver:
 
     :ivar files: by path: all that must not be lost.
     :ivar media: all that have a row and were acknowledged.
-    :ivar pending: media whose upload has begun: the media and the whole content.
+    :ivar pending: media whose upload has begun, and the whole content. They may have a row
+        without a length, or no row.
     """
 
     def __init__(self, folder: Path, rng: Random) -> None:
@@ -62,6 +66,12 @@ class Homeserver:
         self.pending: list[tuple[Media, bytes]] = []
         self._rng = rng
         self._names = 0
+        self._written = 0
+
+    @property
+    def unfinished(self) -> set[str]:
+        """The paths of uploads that are not finished."""
+        return {path for media, _ in self.pending for path in media.paths}
 
     def close(self) -> None:
         self.store.close()
@@ -82,6 +92,9 @@ class Homeserver:
         whole = self.base / path
         whole.parent.mkdir(parents=True, exist_ok=True)
         whole.write_bytes(content)
+        # The clock of the file system is too coarse to show that a file was written twice.
+        self._written += 1
+        os.utime(whole, ns=(self._written, self._written))
 
     # What users and Synapse do
 
@@ -136,19 +149,35 @@ class Homeserver:
     def reserve(self, now_ms: int) -> None:
         """A user gets a media's name; half of the file has arrived."""
         name, content = self._new_id(), self._new_content()
-        half = content[: len(content) // 2]
-        user_id = f"@alice:{HERE}"
-        self.store.add_local(
-            name, half, length=None, accessed=None, created_ts=now_ms, user_id=user_id
-        )
-        path = f"local_content/{name[:2]}/{name[2:4]}/{name[4:]}"
+        path = self._add_empty_row(name, now_ms)
+        self.write(path, content[: len(content) // 2])
         self.pending.append((Media("", name, name, [path]), content))
 
-    def finish(self) -> None:
-        """The rest of the file arrives."""
+    def receive(self) -> tuple[str, bytes]:
+        """A file has arrived; Synapse gives it to the provider before it writes the row.
+
+        :returns: the path and the content.
+        """
+        name, content = self._new_id(), self._new_content()
+        path = f"local_content/{name[:2]}/{name[2:4]}/{name[4:]}"
+        self.write(path, content)
+        self.pending.append((Media("", name, name, [path]), content))
+        return path, content
+
+    def _add_empty_row(self, name: str, now_ms: int) -> str:
+        user_id = f"@alice:{HERE}"
+        return self.store.add_local(
+            name, None, length=None, accessed=None, created_ts=now_ms, user_id=user_id
+        )
+
+    def finish(self, now_ms: int) -> None:
+        """The rest of a file arrives, and Synapse writes the row."""
         media, content = self.pending.pop(self._rng.randrange(len(self.pending)))
         (path,) = media.paths
-        self.write(path, content)
+        if self.read(path) != content:
+            self.write(path, content)
+        with suppress(sqlite3.IntegrityError):
+            self._add_empty_row(media.media_id, now_ms)
         self.store.execute(
             "UPDATE local_media_repository SET media_length = %s, sha256 = %s WHERE media_id = %s",
             (len(content), hashlib.sha256(content).hexdigest(), media.media_id),
@@ -164,11 +193,24 @@ class Homeserver:
             content,
             origin=media.origin,
             filesystem_id=media.filesystem_id if media.origin else "",
-            width=32 + len(media.paths),
+            width=31 + len(media.paths),
             in_database=self._rng.random() < 0.9,
             legacy=bool(media.origin) and self._rng.random() < 0.3,
         )
         self._acknowledge(media, path, content, proven=False)
+
+    def remake_thumbnail(self, media: Media) -> None:
+        """Synapse makes a thumbnail again, and it becomes another one."""
+        number = self._rng.randrange(1, len(media.paths))
+        path, content = media.paths[number], self._new_content()
+        self.write(path, content)
+        self.files[path] = File(content, False)
+        table, key, values = _row(media)
+        self.store.execute(
+            f"UPDATE {table}_thumbnails SET thumbnail_length = %s "
+            f"WHERE {key} AND thumbnail_width = %s",
+            (len(content), *values, 31 + number),
+        )
 
     def access(self, media: Media, now_ms: int) -> None:
         """Somebody looks at a media."""

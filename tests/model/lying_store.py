@@ -35,8 +35,6 @@ _TROUBLE: tuple[tuple[type[SwiftError], int | None], ...] = (
     (ConnectionFailedError, None),
     (TimedOutError, None),
 )
-#: Where Swift fails at all, it says "not found" of an object it has as often as this.
-_HIDDEN = 0.3
 #: What becomes of a manifest without an answer.
 _LATE = 0.5
 
@@ -119,7 +117,7 @@ class LyingStore:
 
     def _stored(self, operation: str, path: str) -> Stored:
         stored = self._place.objects.get(path)
-        if stored is None or self._happens(self._trouble * _HIDDEN):
+        if stored is None or self._happens(self._trouble):
             raise self._not_found(operation, path)
         return stored
 

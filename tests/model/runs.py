@@ -209,4 +209,4 @@ def run_prune(world: World) -> None:
     world.judge.may_delete = True
 
 
-JOBS = (run_update, run_upload, run_upload, run_upload, run_verify, run_restore, run_prune)
+JOBS = (run_update, run_upload, run_upload, run_verify, run_restore, run_prune)

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from tests.model.runs import JOBS, run_update
 from tests.model.world import OUTSIDE, SYNAPSE, World, fetch, thumbnail, upload, wait
 
-_FEWEST, _MOST = 6, 20
+#: Steps after the first ones.
+_FEWEST, _MOST = 8, 20
 
 
 class Step(NamedTuple):
@@ -37,7 +38,10 @@ class Failed(NamedTuple):
 
 
 def schedule(seed: int) -> list[Step]:
-    """The steps of a seed."""
+    """The steps of a seed.
+
+    A schedule has only some kinds of events and jobs, so that it has more of each.
+    """
     rng = Random(seed)
 
     def step(what: Callable[[World], None]) -> Step:
@@ -45,8 +49,14 @@ def schedule(seed: int) -> list[Step]:
 
     first = [upload] * rng.randint(1, 4) + [fetch] * rng.randint(0, 2)
     steps = [step(what) for what in [*first, thumbnail, wait, run_update]]
+    kinds = [
+        rng.sample(SYNAPSE, rng.randint(2, 5)),
+        rng.sample(OUTSIDE, rng.randint(1, 4)),
+        rng.sample(JOBS, rng.randint(2, 4)),
+        [wait],
+    ]
     for _ in range(rng.randint(_FEWEST, _MOST)):
-        (kind,) = rng.choices((SYNAPSE, OUTSIDE, JOBS, (wait,)), (2, 2, 4, 1.5))
+        (kind,) = rng.choices(kinds, (2, 2, 4, 1.5))
         steps.append(step(rng.choice(kind)))
     return steps
 

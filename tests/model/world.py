@@ -77,8 +77,10 @@ class World:
 
 
 def wait(world: World) -> None:
-    """Minutes to days pass. What Swift has accepted comes within minutes."""
+    """Minutes to days pass. What has begun in Swift or in Synapse ends within minutes."""
     world.swift.store_what_was_coming()
+    while world.homeserver.pending:
+        finish(world)
     world.now += timedelta(hours=world.rng.choice((0.1, 3, 25, 50)))
 
 
@@ -97,14 +99,27 @@ def reserve(world: World) -> None:
     world.homeserver.reserve(world.now_ms)
 
 
+def receive(world: World) -> None:
+    """A file is on disk and in Swift, but does not have a row yet."""
+    path, content = world.homeserver.receive()
+    world.swift.media.put(path, Stored(content, world.now, HERE))
+
+
 def finish(world: World) -> None:
     if world.homeserver.pending:
-        world.homeserver.finish()
+        world.homeserver.finish(world.now_ms)
 
 
 def thumbnail(world: World) -> None:
     if media := world.any_media():
         world.homeserver.add_thumbnail(media)
+
+
+def remake_thumbnail(world: World) -> None:
+    media = world.any_media()
+    if media and len(media.paths) > 1:
+        world.judge.touched.update(media.paths)
+        world.homeserver.remake_thumbnail(media)
 
 
 def access(world: World) -> None:
@@ -139,7 +154,10 @@ def pull_back(world: World) -> None:
 
 
 #: These happen also while a job runs.
-SYNAPSE = (upload, fetch, reserve, finish, thumbnail, access, purge, fetch_again, pull_back)
+SYNAPSE = (
+    *(upload, fetch, reserve, receive, finish, thumbnail, remake_thumbnail),
+    *(access, purge, fetch_again, pull_back),
+)
 
 
 # What happens from outside
@@ -161,9 +179,10 @@ def lose_object(world: World) -> None:
 
 
 def alter_object(world: World) -> None:
-    """Other bytes take the place of an object's, of the same length."""
+    """Other bytes take the place of an object's, mostly of the same length."""
     if (path := world.any_object()) and (stored := world.swift.media.objects[path]).rows is None:
         data = bytes([stored.data[0] ^ 1]) + stored.data[1:] if stored.data else b""
+        data = data[: world.rng.choice((1, None, None))]
         world.swift.media.put(path, Stored(data, world.now, stored.owner))
 
 
