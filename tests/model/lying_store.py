@@ -106,7 +106,8 @@ class LyingStore:
 
     async def _ask(self, operation: str, name: str | None, effect: Callable[[], Any]) -> Any:
         """Have an effect, unless the request fails; it may also fail after the effect."""
-        fails = self._happens(self._trouble)
+        # A job that gets no listing does nothing more.
+        fails = self._happens(self._trouble if name is not None else self._trouble / 5)
         if fails and self._rng.random() < 0.5:
             await self._turns.call(lambda: None)
             raise self._error(operation, name)
@@ -117,7 +118,9 @@ class LyingStore:
 
     def _stored(self, operation: str, path: str) -> Stored:
         stored = self._place.objects.get(path)
-        if stored is None or self._happens(self._trouble):
+        hidden = stored is not None and self._happens(self._trouble)
+        self._swift.has_hidden |= hidden
+        if stored is None or hidden:
             raise self._not_found(operation, path)
         return stored
 

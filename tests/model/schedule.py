@@ -9,8 +9,8 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from tests.model.runs import JOBS, run_update
-from tests.model.world import OUTSIDE, SYNAPSE, World, fetch, thumbnail, upload, wait
+from tests.model.runs import JOBS, run_prune, run_update, run_upload
+from tests.model.world import OUTSIDE, SYNAPSE, World, fetch, purge, thumbnail, upload, wait
 
 #: Steps after the first ones.
 _FEWEST, _MOST = 8, 20
@@ -48,15 +48,13 @@ def schedule(seed: int) -> list[Step]:
         return Step(what, rng.getrandbits(32))
 
     first = [upload] * rng.randint(1, 4) + [fetch] * rng.randint(0, 2)
-    steps = [step(what) for what in [*first, thumbnail, wait, run_update]]
-    kinds = [
-        rng.sample(SYNAPSE, rng.randint(2, 5)),
-        rng.sample(OUTSIDE, rng.randint(1, 4)),
-        rng.sample(JOBS, rng.randint(2, 4)),
-        [wait],
-    ]
+    first += [thumbnail, wait, run_update] + [run_upload] * rng.randint(0, 1)
+    steps = [step(what) for what in first]
+    jobs = rng.sample(JOBS, rng.randint(2, 4))
+    events = rng.sample(SYNAPSE, rng.randint(2, 5)) + [purge] * (run_prune in jobs)
+    kinds = [events, rng.sample(OUTSIDE, rng.randint(1, 4)), jobs, [wait]]
     for _ in range(rng.randint(_FEWEST, _MOST)):
-        (kind,) = rng.choices(kinds, (2, 2, 4, 1.5))
+        (kind,) = rng.choices(kinds, (2, 2, 4, 2))
         steps.append(step(rng.choice(kind)))
     return steps
 

@@ -151,6 +151,8 @@ class Swift:
 
     :ivar coming: manifests that Swift will store although it did not answer: the path, the
         manifest, and whether it must not replace an object.
+    :ivar has_hidden: it said "not found" of an object that it has, because the disks that have
+        it are unreachable.
     :ivar watch: is told of each change that a job makes, before it is made.
     """
 
@@ -159,6 +161,7 @@ class Swift:
     def __init__(self, rng: Random, now: Callable[[], datetime], late: float) -> None:
         self.media = Container(CONTAINER, rng, now, late)
         self.segments = Container(f"{CONTAINER}_segments", rng, now, late)
+        self.has_hidden = False
         self.coming: list[tuple[str, Stored, bool]] = []
 
     def flaw(self, path: str) -> str | None:
