@@ -92,11 +92,19 @@ async def is_live(store: Store, attempt: Attempt) -> bool:
     return False
 
 
-async def why_not(segments: Store, attempt: Attempt, prunable: Prunable) -> str | None:
-    """What to count the segments of an attempt as that must stay; ``None`` if they may go.
+async def seen_segments(
+    segments: Store, attempt: Attempt, prunable: Prunable
+) -> tuple[list[str], str | None]:
+    """The segments of an attempt that may be deleted.
 
+    A segment that is listed and not found stays: the disks that have it may be unreachable
+    just now, so nothing shows whose it is.
+
+    :returns: their names, and ``None``; or no names, and what to count the segments as that
+        must stay.
     :raises SwiftProviderError: if Swift fails for good.
     """
+    seen = []
     for name in attempt.names:
         try:
             info = await segments.head(name, newest=True)
@@ -104,5 +112,6 @@ async def why_not(segments: Store, attempt: Attempt, prunable: Prunable) -> str 
             continue
         reason = prunable.why_not_segment(info)
         if reason is not None:
-            return reason
-    return None
+            return [], reason
+        seen.append(name)
+    return seen, None

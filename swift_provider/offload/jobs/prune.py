@@ -22,7 +22,7 @@ from swift_provider.client import ListedObject, Store
 from swift_provider.errors import LooksWrongError, ObjectNotFoundError
 from swift_provider.offload.database import Database
 from swift_provider.offload.jobs.job import Job
-from swift_provider.offload.jobs.leftovers import Attempt, attempts, is_live, why_not
+from swift_provider.offload.jobs.leftovers import Attempt, attempts, is_live, seen_segments
 from swift_provider.offload.jobs.prunable import (
     ELSEWHERE,
     LEFT,
@@ -238,14 +238,16 @@ class Prune(Job[Tally]):
         if await is_live(self._store, attempt):
             return
         segments = self._store.segments
-        reason = await why_not(segments, attempt, self._prunable)
+        names, reason = await seen_segments(segments, attempt, self._prunable)
         if reason is not None:
             self.tally.counts[reason] += len(attempt.names)
             return
-        self.tally.counts[SEGMENTS] += len(attempt.names)
+        if not names:
+            return
+        self.tally.counts[SEGMENTS] += len(names)
         self._show(f"{segments.container}/{segments.object_name(attempt.folder)}/")
         if not self._options.delete:
             return
-        for name in attempt.names:
+        for name in names:
             if await segments.delete(name):
                 self.tally.counts[SEGMENTS_DELETED] += 1

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime, timezone
 from typing import Any, cast
 
 import pytest
 
 from swift_provider.client import ListedObject, ObjectInfo, Store
 from swift_provider.errors import ObjectNotFoundError, Target
-from swift_provider.offload.jobs.leftovers import Attempt, attempts, is_live
+from swift_provider.offload.jobs.leftovers import Attempt, attempts, is_live, seen_segments
+from swift_provider.offload.jobs.prunable import Options, Prunable
 
 PATH = "local_content/ab/cd/ef"
 ONE, TWO = "1" * 32, "2" * 32
@@ -75,3 +77,14 @@ async def test_an_object_that_is_listed_only() -> None:
     """The disks that have it may be unreachable: nothing is concluded from a 404 then."""
     assert await is_live(_store(f"{PATH}2", f"{PATH}/x", PATH), Attempt(PATH, ONE))
     assert not await is_live(_store(f"{PATH}2"), Attempt(PATH, ONE))
+
+
+async def test_a_segment_that_is_listed_only() -> None:
+    """Nobody can tell whose it is, so it stays."""
+    name = f"{PATH}/{ONE}/00000000"
+    store = _store(name)
+    store.owner = "here.example"
+    store.container = "box"  # type: ignore[misc]
+    options = Options(delete=True, unmarked=False, max_share=None)
+    prunable = Prunable(store, options, datetime.now(timezone.utc))
+    assert await seen_segments(store, Attempt(PATH, ONE, [name]), prunable) == ([], None)
