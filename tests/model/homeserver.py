@@ -28,10 +28,13 @@ class File(NamedTuple):
     """A file that Synapse has told somebody is stored.
 
     :ivar proven: the database has its SHA-256.
+    :ivar older: of a thumbnail that was made again: what it was before. It is as good, if
+        restore brings it back while Synapse makes the new one.
     """
 
     content: bytes
     proven: bool
+    older: bytes | None = None
 
 
 @dataclass
@@ -204,7 +207,7 @@ class Homeserver:
         number = self._rng.randrange(1, len(media.paths))
         path, content = media.paths[number], self._new_content()
         self.write(path, content)
-        self.files[path] = File(content, False)
+        self.files[path] = File(content, False, older=self.files[path].content)
         table, key, values = _row(media)
         self.store.execute(
             f"UPDATE {table}_thumbnails SET thumbnail_length = %s "

@@ -55,7 +55,7 @@ def _run(
     )
     killed_at = rng.randrange(_FIRST_TURNS) if rng.random() < 0.25 else -1
     stopped_at = rng.randrange(_FIRST_TURNS) if rng.random() < 0.1 else -1
-    busy = rng.choice((0.0, 0.0, 0.03))
+    busy = rng.choice((0.0, 0.0, 0.1))
     judge.touched.clear()
     world.swift.has_hidden = False
 

@@ -16,7 +16,7 @@ from tests.model.lying_store import LyingStore
 from tests.model.schedule import failure_of, schedule, shortened
 
 _SEED = os.environ.get("MODEL_SEED")
-SCHEDULES = int(os.environ.get("MODEL_SCHEDULES", "1000" if _SEED is None else "1"))
+SCHEDULES = int(os.environ.get("MODEL_SCHEDULES", "2000" if _SEED is None else "1"))
 FIRST = int(_SEED or 0)
 
 

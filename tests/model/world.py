@@ -179,11 +179,13 @@ def lose_object(world: World) -> None:
 
 
 def alter_object(world: World) -> None:
-    """Other bytes take the place of an object's, mostly of the same length."""
-    if (path := world.any_object()) and (stored := world.swift.media.objects[path]).rows is None:
-        data = bytes([stored.data[0] ^ 1]) + stored.data[1:] if stored.data else b""
+    """Other bytes take the place of an object's, mostly as many."""
+    path = world.any_object()
+    content = world.swift.served(path) if path else None
+    if path and content:
+        data = bytes([content[0] ^ 1]) + content[1:]
         data = data[: world.rng.choice((1, None, None))]
-        world.swift.media.put(path, Stored(data, world.now, stored.owner))
+        world.swift.media.put(path, Stored(data, world.now, world.swift.media.objects[path].owner))
 
 
 def expire(world: World) -> None:
@@ -242,5 +244,5 @@ def other_container(world: World) -> None:
 
 OUTSIDE = (
     *(copy_database, damage, lose_object, alter_object, expire, vanish, forget_marks),
-    *(hurt_segment, hurt_segment, other_homeserver, other_container),
+    *(alter_object, hurt_segment, hurt_segment, other_homeserver, other_container),
 )
