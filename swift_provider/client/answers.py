@@ -146,8 +146,9 @@ def is_from_swift(headers: Headers) -> bool:
 
     A maintenance page or a captive portal answers 200 as well.
     """
-    if any(headers.hasHeader(name) for name in _SIGNS_OF_SWIFT):
-        return True
+    for name in _SIGNS_OF_SWIFT:
+        if headers.hasHeader(name):
+            return True
     # An object's own headers. Other servers' ETags are no MD5, or come alone.
     has_md5 = _MD5.fullmatch(normal_etag(header(headers, b"ETag"))) is not None
     return has_md5 and headers.hasHeader(b"Last-Modified")

@@ -99,7 +99,9 @@ class Slots:
 
     async def acquire(self, lane: Lane) -> Lease:
         """Wait for a slot. Cancelling the wait leaves nothing behind."""
-        self._wait(1)
+        has_to_wait = not self._all.tokens or (lane is Lane.WRITE and not self._writes.tokens)
+        if has_to_wait:
+            self._wait(1)
         try:
             if lane is Lane.WRITE:
                 await self._writes.acquire()
@@ -115,7 +117,10 @@ class Slots:
             finally:
                 self._wanted -= 1
         finally:
-            self._wait(-1)
+            if has_to_wait:
+                self._wait(-1)
+        if not has_to_wait:
+            self._observer.slots_changed(self.in_flight, self.waiting)
         return Lease(self, lane)
 
     def _wait(self, change: int) -> None:

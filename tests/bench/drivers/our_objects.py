@@ -110,7 +110,7 @@ async def run(job: Job) -> None:
 
 def main() -> None:
     job = read_job()
-    run_program(reactor, lambda: run(job), stop=reactor.stop, last_words=lambda: None)
+    run_program(reactor, lambda: run(job), stop=reactor.stop, last_words=lambda: None, note=print)
 
 
 if __name__ == "__main__":
