@@ -11,6 +11,7 @@ can be logged and shown as it is.
     │   └── LooksWrongError          a deletion so large that a setting is more likely wrong
     ├── FileChangedError           a local file changed while it was read
     ├── DiskFullError              the local disk has no space left
+    ├── DiskGoneError              the media store is not there any more
     ├── KeptError                  the script leaves a file or an object as it is
     │   └── BadFileError             a local file is not what Synapse's database says
     ├── UnsafeNameError            a name that Synapse would not use in a path
@@ -66,6 +67,10 @@ class FileChangedError(SwiftProviderError):
 
 class DiskFullError(SwiftProviderError):
     """The local disk has no space left."""
+
+
+class DiskGoneError(SwiftProviderError):
+    """The media store is not there any more, for example because it was unmounted."""
 
 
 class KeptError(SwiftProviderError):

@@ -204,13 +204,26 @@ class LargeObjects:
             # Swift checks every segment before it stores a manifest, and goes on with
             # that after we stopped waiting. Only if it answered the only PUT with a
             # refusal, no manifest can come any more.
-            if sent == 0 or (sent == 1 and _refuses(error)):
+            if sent == 0 or (sent == 1 and await self._surely_refused(manifest, error)):
                 await self._remove(manifest.segments)
                 raise
             found = await self._stored_all_the_same(manifest)
             if found is None:
                 raise
             return found
+
+    async def _surely_refused(self, manifest: Manifest, error: Exception) -> bool:
+        """Whether Swift answered that it has not stored the manifest and will not."""
+        if not isinstance(error, SwiftError) or error.temporary or error.transaction_id is None:
+            return False
+        if not isinstance(error, ObjectExistsError):
+            return error.status is not None and 400 <= error.status < 500
+        # A proxy may have sent the PUT twice, and the first may have stored the manifest.
+        try:
+            info = await self._requester.head(manifest.container, manifest.name, newest=True)
+        except SwiftProviderError:
+            return False
+        return info.attempt != manifest.attempt
 
     async def _stored_all_the_same(self, manifest: Manifest) -> ObjectInfo | None:
         """Look for a manifest whose PUT seems to have failed. Its segments stay.
@@ -339,13 +352,6 @@ class LargeObjects:
         )
 
         _check_bulk_answer(request, await self._requester.perform(request, _read_manifest))
-
-
-def _refuses(error: Exception) -> bool:
-    """Whether Swift answered that it has not stored the manifest and will not."""
-    if not isinstance(error, SwiftError) or error.temporary or error.status is None:
-        return False
-    return 400 <= error.status < 500
 
 
 async def _read_manifest(exchange: Exchange) -> bytes:

@@ -53,6 +53,9 @@ Result = TypeVar("Result")
 #: 404 is about the object.
 CONTAINER_SEEN_SECONDS = 30.0
 
+#: Ask all replicas, and no cache in between.
+_NEWEST = {b"X-Newest": b"true", b"Cache-Control": b"no-cache"}
+
 #: The second 401 with the current token is final. A 401 for a token that has since been
 #: replaced does not count; this cap ends the loop anyway.
 _MOST_401 = 4
@@ -116,7 +119,7 @@ class Requester:
             await drained(exchange)
             return object_info(name, exchange.headers)
 
-        headers = {b"X-Newest": b"true"} if newest else {}
+        headers = _NEWEST if newest else {}
         return await self.perform(Request("HEAD", container, name, headers=headers), handle)
 
     def new_tries(self) -> Tries:
@@ -237,10 +240,10 @@ class Requester:
                 await self._sleep(0)  # until its connection is out of the pool
                 continue
             except ObjectNotFoundError as missing:
-                await self._check_container(request, missing)
-                if request.method != "PUT":
+                believed = await self._check_container(request, missing)
+                if believed and request.method != "PUT":
                     raise
-                error = _odd_404(request, missing)
+                error = _odd_404(request, missing) if believed else _not_from_swift(request, 404)
             except _StaleConnectionError as lost:
                 error = lost.error
                 self._transport.drop_idle()
@@ -363,25 +366,34 @@ class Requester:
             self._containers_seen[request.container] = self.clock.seconds()
         return request.target.error(ObjectNotFoundError, "there is no such object", **details)
 
-    async def _check_container(self, request: Request, missing: ObjectNotFoundError) -> None:
+    async def _check_container(self, request: Request, missing: ObjectNotFoundError) -> bool:
         """Swift answers 404 alike for a missing object and a missing container.
 
+        :returns: whether the 404 is Swift's; if not, the object may be there.
         :raises ContainerNotFoundError: if it is the container that is missing.
         """
         assert request.container is not None
         seen = self._containers_seen.get(request.container)
         recently = seen is not None and self.clock.seconds() - seen < CONTAINER_SEEN_SECONDS
         if recently and request.method != "PUT":
-            return
+            return True
         try:
-            await self.perform(Request("HEAD", request.container), drained)
+            answered = await self.perform(Request("HEAD", request.container), _transaction_id)
         except ContainerNotFoundError:
             details = {"status": 404, "transaction_id": missing.transaction_id}
             raise _no_container(request, details) from None
-        except AccessDeniedError:
+        except AccessDeniedError as denied:
             # This user may not look at the container, but Swift looked for the object,
             # so there is a container.
             self._containers_seen[request.container] = self.clock.seconds()
+            return bool(missing.transaction_id or denied.transaction_id)
+        # A proxy that removes the ids removes them from both answers.
+        return missing.transaction_id is not None or answered is None
+
+
+async def _transaction_id(exchange: Exchange) -> str | None:
+    await drained(exchange)
+    return transaction_id(exchange.headers)
 
 
 def _not_from_swift(request: Request, status: int) -> SwiftError:

@@ -24,6 +24,7 @@ from swift_provider.errors import (
     DamagedError,
     ObjectExistsError,
     ObjectNotFoundError,
+    ServerBusyError,
     SwiftProviderError,
 )
 
@@ -81,6 +82,14 @@ async def upload(
 
     async def compare(exchange: Exchange) -> ObjectInfo:
         nonlocal damaged
+        if exchange.status == 202:
+            # Swift stored nothing: a PUT or DELETE with a newer timestamp came before
+            # ("Object PUT returning 202 for 409" in its proxy/controllers/obj.py).
+            raise request.target.error(
+                ServerBusyError,
+                "Swift has a newer object, or a newer deletion, of this name",
+                status=exchange.status,
+            )
         damaged = normal_etag(header(exchange.headers, b"ETag")) != sent[-1].md5
         if damaged:
             # The object that is there now is ours: the next attempt has to overwrite it.
@@ -113,11 +122,12 @@ async def _found(
 ) -> ObjectInfo | None:
     """The object, if it is what one of the attempts sent to its end."""
     try:
-        info = await requester.head(container, name)
+        info = await requester.head(container, name, newest=True)
     except ObjectNotFoundError:
         return None
     complete = {body.md5 for body in sent if body.finished}
-    return info if info.is_plain and info.etag in complete else None
+    is_ours = info.is_plain and not info.expires and info.etag in complete
+    return info if is_ours else None
 
 
 async def _found_or_removed(

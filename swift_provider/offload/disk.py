@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from swift_provider.errors import FileChangedError
 from swift_provider.offload.database import Facts
-from swift_provider.offload.media_names import Media, is_plain_name, places
+from swift_provider.offload.media_names import ROOTS, Media, is_plain_name, places
 
 if TYPE_CHECKING:
     from swift_provider.client import FileSource
@@ -83,6 +83,11 @@ def is_on_disk(base_path: str, media: Media) -> bool:
             return next(entries, None) is not None
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def is_mounted(base_path: str) -> bool:
+    """Whether a folder still looks like a media store: its disk may have been unmounted."""
+    return any(os.path.isdir(f"{base_path}/{root}") for root in ROOTS)
 
 
 def is_thumbnail(path: str) -> bool:

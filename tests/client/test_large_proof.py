@@ -10,7 +10,12 @@ import pytest
 from twisted.internet.defer import CancelledError
 
 from swift_provider.client import Store
-from swift_provider.errors import AccessDeniedError, ServerBusyError, TimedOutError
+from swift_provider.errors import (
+    AccessDeniedError,
+    ObjectExistsError,
+    ServerBusyError,
+    TimedOutError,
+)
 from tests.client.conftest import Faulty
 from tests.client.test_large_objects import MIB, SIZE, Raw, cutting, raw
 from tests.client.trouble import (
@@ -129,6 +134,22 @@ async def test_a_slow_manifest_gets_a_retry_in_the_module_too(
     assert await stored(store, "name") == content_of(SIZE)
 
 
+async def test_412_is_no_refusal_of_our_own_manifest(
+    faulty: Faulty,
+    cutting: Callable[..., Store],
+    store: Store,
+    container: str,
+    make_file: MakeFile,
+    raw: Raw,
+) -> None:
+    """A proxy may send a PUT twice: the first stores the manifest, the second gets 412."""
+    faulty.proxy.add(Answer(412, after=None, match=MANIFEST))
+    with pytest.raises(ObjectExistsError):
+        await cutting().put("name", make_file(content_of(SIZE)), if_absent=True)
+    assert commit_manifest(raw, container).status_code == 201
+    assert await stored(store, "name") == content_of(SIZE)
+
+
 # What proves that it is whole
 
 
@@ -195,6 +216,32 @@ async def test_an_object_that_expires_is_flawed(
     assert "X-Delete-At" in str(await store.flaw(await store.head("name", newest=True)))
     await store.put("name", make_file(b"content"))
     assert await store.flaw(await store.head("name", newest=True)) is None
+
+
+async def test_an_object_that_expires_is_not_taken_for_our_first_attempt(
+    faulty: Faulty, container: str, make_file: MakeFile, raw: Raw
+) -> None:
+    """After a lost answer, 412 and the right MD5 are no proof if Swift will delete it."""
+    raw("PUT", f"{container}/name", b"content", X_Delete_At=LATER)
+    faulty.proxy.add(Answer(503, after=None, match=("PUT", "/name$")))
+    with pytest.raises(ObjectExistsError):
+        await faulty.store(container).put("name", make_file(b"content"), if_absent=True)
+
+
+async def test_a_202_stores_nothing(
+    faulty: Faulty, container: str, make_file: MakeFile, raw: Raw
+) -> None:
+    """Swift answers so if a newer object is there: it is neither overwritten nor removed."""
+    raw("PUT", f"{container}/name", b"newer")
+    faulty.proxy.add(Answer(202, after=None, match=("PUT", "/name$")))
+    with pytest.raises(ObjectExistsError):
+        await faulty.store(container).put("name", make_file(b"content"), if_absent=True)
+    assert raw("GET", f"{container}/name").content == b"newer"
+    faulty.proxy.add(Answer(202, after=None, times=None, match=("PUT", "/name$")))
+    sending = faulty.store(container, patience=SHORT_PATIENCE)
+    with pytest.raises(ServerBusyError, match="newer object"):
+        await sending.put("name", make_file(b"content"))
+    assert raw("GET", f"{container}/name").content == b"newer"
 
 
 async def test_a_manifest_of_another_program(store: Store, container: str, raw: Raw) -> None:

@@ -89,18 +89,43 @@ async def test_a_foreign_404_is_not_believed(faulty: Faulty, container: str, see
             await ask("name")
 
 
-async def test_a_404_without_signs_is_believed_if_the_container_answers(
-    faulty: Faulty, container: str
-) -> None:
-    """Some proxies remove the transaction id; the container's own headers are left."""
+async def test_a_404_is_believed_if_a_proxy_removes_the_ids(faulty: Faulty, container: str) -> None:
+    """Then the container's own headers are left, and its answer has no id either."""
     store = faulty.store(container, patience=SHORT_PATIENCE)
     await store.check()
-    faulty.proxy.add(Answer(404, times=None, match=("GET", "/name$"), foreign=True))
+    counted = {"X-Container-Object-Count": "0"}
+    faulty.proxy.add(
+        Answer(404, match=("GET", "/name$"), foreign=True),
+        Answer(204, headers=counted, match=("HEAD", f"/{container}$"), foreign=True),
+    )
     seen = len(faulty.proxy.requests)
     with pytest.raises(ObjectNotFoundError):
         await store.get("name")
     asked = [(one.method, one.path.rpartition("/")[2]) for one in faulty.proxy.requests[seen:]]
     assert asked == [("GET", "name"), ("HEAD", container)]
+
+
+async def test_a_404_without_an_id_beside_answers_with_one(
+    faulty: Faulty, container: str, make_file: MakeFile
+) -> None:
+    """If the container answers with an id, a 404 without one is not Swift's: retry."""
+    store = faulty.store(container, patience=SHORT_PATIENCE)
+    await store.put("name", make_file(b"content"))
+    faulty.proxy.add(Answer(404, PAGE, NGINX, match=("GET", "/name$"), foreign=True))
+    download = await store.get("name")
+    download.abandon()
+    assert download.info.size == 7
+
+
+async def test_a_foreign_404_and_a_foreign_403(faulty: Faulty, container: str) -> None:
+    """A firewall that answers both says nothing about the object."""
+    store = faulty.store(container, patience=SHORT_PATIENCE)
+    faulty.proxy.add(
+        Answer(404, PAGE, NGINX, times=None, match=("GET", "/name$"), foreign=True),
+        Answer(403, PAGE, NGINX, times=None, match=("HEAD", f"/{container}$"), foreign=True),
+    )
+    with pytest.raises(ServerBusyError, match="not Swift's"):
+        await store.get("name")
 
 
 async def test_a_404_of_swift_costs_one_request(faulty: Faulty, container: str) -> None:

@@ -54,6 +54,7 @@ from tests.servers.faults import (
     Reset,
     Stall,
     Then,
+    in_request,
     in_response,
 )
 from tests.servers.keystone import Credentials, Keystone
@@ -185,13 +186,16 @@ async def test_an_operation_is_limited_as_a_whole(
         operation_seconds=4.0,
         slowest_bytes_per_second=16_000_000,
     )
-    store = faulty.store(container, patience=patience)
+    limits = {"connect_timeout": 1, "response_timeout": 1}
+    store = faulty.store(container, patience=patience, threadpool_size=1, **limits)
     await store.check()
-    faulty.proxy.add(Stall(BEFORE_RESPONSE, times=None))
+    faulty.proxy.add(stall := Stall(in_request(0), match=("PUT", "/name$")))
+    upload = begin(store.put("name", make_file(content_of(HUGE))))
+    await soon(stall.happened())
     with pytest.raises(TimedOutError, match="not done within 4 seconds"):
-        await store.check()
+        await store.check()  # the upload has the only slot
     with pytest.raises(TimedOutError, match="not done within 5 seconds"):
-        await store.put("name", make_file(content_of(HUGE)))
+        await upload
     await nothing_in_flight(faulty)
 
 

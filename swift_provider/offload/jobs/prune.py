@@ -93,8 +93,10 @@ class Prune(Job[Tally]):
             await self._each(self._unknown(plan.candidates), partial(self._look, plan))
             if self._stopping:
                 return
-            if self._options.unmarked and self.tally.failures:
-                return  # perhaps they are another homeserver's
+            if self._options.delete and self.tally.failures:
+                # What could not be looked at may be what shows that the database is wrong.
+                self.progress.note("Nothing was deleted: some objects could not be looked at")
+                return
             activity = await in_thread(database.newest_activity, self._now)
             reason = objection(self._found, activity, self._options)
             if reason is not None and self._options.delete:

@@ -15,9 +15,10 @@ from functools import partial
 from typing import Any
 
 from swift_provider.client import Store
+from swift_provider.errors import DiskGoneError
 from swift_provider.offload.cache import Cache
 from swift_provider.offload.database import Database
-from swift_provider.offload.disk import Expected, remove
+from swift_provider.offload.disk import Expected, is_mounted, remove
 from swift_provider.offload.feed import PAGE_MEDIA, Feed, MediaWork
 from swift_provider.offload.jobs.job import Job
 from swift_provider.offload.jobs.upload_tally import UploadTally
@@ -146,5 +147,9 @@ class Upload(Job[UploadTally]):
     async def _mark(self) -> None:
         """Mark the media that are gone from the disk as deleted in the cache."""
         gone, self._gone = self._gone, []
-        if gone:
-            await self.threads.lookups.run(partial(self._cache.mark, gone, deleted=True))
+        if not gone:
+            return
+        if not await self.threads.lookups.run(is_mounted, self._options.base_path):
+            self._stop_for(DiskGoneError(f"{self._options.base_path} is no media store any more"))
+            return
+        await self.threads.lookups.run(partial(self._cache.mark, gone, deleted=True))
