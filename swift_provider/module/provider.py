@@ -187,7 +187,7 @@ class SwiftStorageProviderBackend(StorageProvider):
         except SwiftProviderError as error:
             raise error_for_client(error, "fetch", path) from error
         local_path = None if self._media_store is None else os.path.join(self._media_store, path)
-        return SwiftResponder(download, path, local_path, self._api.defer_to_thread)
+        return SwiftResponder(download, path, local_path, self._reactor, self._api.defer_to_thread)
 
     async def delete(self, path: str, file_info: FileInfo) -> None:
         """Delete a file. Succeeds if there is no such file.

@@ -13,7 +13,9 @@ would take the part for the whole, and after kill -9 the part would stay for eve
 3. :meth:`PullBack.publish` gives the whole file its final name.
 
 Steps 1 and 2 run within one call from the reactor, so no other coroutine sees what is
-between them.
+between them. A lock (``flock``) on the folder keeps out the threads and the processes that
+pull back the same file. It is held from step 1 to the end of step 2, and for the rename in
+step 3: for microseconds each.
 
 A killed Synapse leaves the temporary file. The next pull-back of the same file removes it.
 Nothing searches for it at start: the media store may have millions of files, and all that
@@ -29,8 +31,14 @@ import logging
 import os
 import secrets
 import stat
+import time
 
 logger = logging.getLogger(__name__)
+
+#: How often to try for the lock on the folder, and how long to wait in between. It is held
+#: for microseconds, so only a stopped process (SIGSTOP) keeps it longer.
+LOCK_ATTEMPTS = 50
+LOCK_SECONDS = 0.001
 
 #: Follows the final name in a temporary file's name; random characters follow it.
 MARK = "~pulling-back-"
@@ -49,22 +57,27 @@ class PullBack:
         self._aside = f"{final}{MARK}{secrets.token_hex(4)}"
         self._is_aside = False
         self._descriptor = -1
+        self._folder = -1
 
     def protect(self) -> None:
         """Move a file that has the final name aside, until :meth:`unprotect`."""
         with contextlib.suppress(OSError):  # mostly FileNotFoundError
+            self._folder = _locked(os.path.dirname(self._final))
             os.rename(self._final, self._aside)
             self._is_aside = True
 
     def unprotect(self) -> None:
         """Undo :meth:`protect`; may be called again."""
-        if not self._is_aside:
-            return
-        self._is_aside = False
         try:
-            os.replace(self._aside, self._final)
+            if self._is_aside:
+                os.replace(self._aside, self._final)
         except OSError as error:
             logger.error("Cannot rename %s to %s: %s", self._aside, self._final, error)
+        finally:
+            self._is_aside = False
+            folder, self._folder = self._folder, -1
+            if folder != -1:
+                os.close(folder)
 
     def begin(self) -> None:
         """Give the empty file, which Synapse has just opened, a temporary name.
@@ -102,13 +115,17 @@ class PullBack:
         if self._descriptor == -1:
             return
         os.fsync(self._descriptor)
-        os.replace(self._temporary, self._final)
-        folder = os.open(os.path.dirname(self._final), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = _locked(os.path.dirname(self._final))
         try:
-            os.fsync(folder)
+            os.replace(self._temporary, self._final)
+            try:
+                self._remove_leftovers()
+                fcntl.flock(folder, fcntl.LOCK_UN)
+                os.fsync(folder)
+            except OSError as error:  # the file itself is in its place
+                logger.warning("After the pull-back of %s: %s", self._final, error)
         finally:
             os.close(folder)
-        self._remove_leftovers()
 
     def end(self) -> None:
         """Remove the temporary file, if :meth:`publish` has not renamed it. Always call this."""
@@ -131,6 +148,26 @@ class PullBack:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor != -1:
             os.close(descriptor)
+
+
+def _locked(folder: str) -> int:
+    """Open a folder and lock it, as far as its filesystem has locks.
+
+    :returns: a descriptor; closing it releases the lock.
+    :raises OSError: if there is no such folder.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for _ in range(LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_SECONDS)
+        except OSError:
+            break
+        else:
+            return descriptor
+    logger.warning("%s cannot be locked while a file is pulled back to it", folder)
+    return descriptor
 
 
 def _is_locked(path: str) -> bool:

@@ -10,6 +10,7 @@ Follows ``Responder`` in Synapse's ``synapse/media/_base.py``. The consumer is o
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -20,6 +21,7 @@ from synapse.media.media_storage import BackgroundFileConsumer
 from synapse.module_api import make_deferred_yieldable, run_in_background
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer
+from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 
@@ -30,12 +32,16 @@ from swift_provider.module.pull_back import PullBack
 
 logger = logging.getLogger(__name__)
 
+#: How often to wake Synapse's writer thread; see :meth:`SwiftResponder._write_to_disk`.
+WAKE_SECONDS = 5.0
+
 
 class SwiftResponder(Responder):
     """One download. Must be used as a context manager, as Synapse does.
 
     :param path: the file's path, relative to the media store; for the log.
     :param local_path: where Synapse would keep its local copy; ``None`` if it keeps none.
+    :param clock: the reactor.
     :param run_in_thread: calls a function in a thread, as :meth:`ModuleApi.defer_to_thread`.
     """
 
@@ -44,10 +50,12 @@ class SwiftResponder(Responder):
         download: Download,
         path: str,
         local_path: str | None,
+        clock: Any,
         run_in_thread: Callable[[Callable[[], None]], Awaitable[None]],
     ) -> None:
         self._download = download
         self._path = path
+        self._clock = clock
         self._run_in_thread = run_in_thread
         self._pull_back = None if local_path is None else PullBack(local_path)
         self._delivered = False
@@ -79,14 +87,22 @@ class SwiftResponder(Responder):
     async def _write_to_disk(self, consumer: Any) -> None:
         if self._pull_back is not None:
             self._pull_back.begin()
+        # The consumer may pause the download just after its thread has looked whether to
+        # resume it. If the queue is empty then, only another item wakes the thread.
+        wake = LoopingCall(_wake, consumer)
+        wake.clock = self._clock
         try:
             done = self._download.deliver(consumer)
             if not done.called:
                 run_in_background(consumer.wait).addErrback(self._writer_failed)
+                wake.start(WAKE_SECONDS, now=False)
             await make_deferred_yieldable(done)
             self._delivered = True
         except Exception:
             self._fail(Failure(), consumer).raiseException()
+        finally:
+            if wake.running:
+                wake.stop()
         await consumer.wait()
         if self._pull_back is not None:
             await self._run_in_thread(self._pull_back.publish)
@@ -127,6 +143,11 @@ class SwiftResponder(Responder):
         self._download.abandon()
         if self._pull_back is not None:
             self._pull_back.end()
+
+
+def _wake(consumer: Any) -> None:
+    with contextlib.suppress(Exception):  # it is closed, or its thread has failed
+        consumer.write(b"")
 
 
 def _break_off(request: Request) -> None:

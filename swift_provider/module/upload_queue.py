@@ -104,7 +104,7 @@ class UploadQueue:
         self._metrics = metrics
         self._remedy = remedy
         self._waiting: OrderedDict[str, WaitingFile] = OrderedDict()
-        self._running = 0
+        self._running: set[str] = set()
         self._start_is_due = False
         self._stopped = False
         self._dropped: list[str] = []
@@ -117,14 +117,19 @@ class UploadQueue:
         return list(self._waiting)
 
     def is_full(self, limit: int) -> bool:
-        """Whether that many uploads wait or run."""
-        return len(self._waiting) + self._running >= limit
+        """Whether that many uploads wait or run, or no more are begun."""
+        return self._stopped or len(self._waiting) + len(self._running) >= limit
 
     def add(self, path: str, file: WaitingFile) -> None:
         """Upload a file when its turn comes. A file with the same path that waits is replaced.
 
         :param path: relative to the media store.
         """
+        if self._stopped:
+            file.close()
+            self._metrics.upload_dropped()
+            logger.warning("Synapse stops. Not stored: %s. %s", _some_of([path], 1), self._remedy)
+            return
         before = self._waiting.get(path)
         if before is not None:
             before.close()
@@ -169,16 +174,17 @@ class UploadQueue:
 
     def _start(self) -> None:
         self._start_is_due = False
-        for _ in range(self._width - self._running):
-            if not self._waiting or self._stopped:
+        for _ in range(self._width - len(self._running)):
+            # Two uploads of one path could end in the wrong order.
+            path = next((one for one in self._waiting if one not in self._running), None)
+            if path is None or self._stopped:
                 break
-            path, file = self._waiting.popitem(last=False)
-            self._running += 1
-            self._upload(path, file).addBoth(self._ended)
+            self._running.add(path)
+            self._upload(path, self._waiting.pop(path)).addBoth(self._ended, path)
         self._metrics.uploads_waiting(len(self._waiting))
 
-    def _ended(self, result: object) -> None:
-        self._running -= 1
+    def _ended(self, result: object, path: str) -> None:
+        self._running.discard(path)
         if self._waiting and not self._start_is_due:
             # On the next turn, so that uploads that fail at once do not block the reactor.
             self._start_is_due = True
@@ -190,7 +196,7 @@ class UploadQueue:
             return
         logger.warning(
             "Too many uploads wait for Swift (%d). Not stored: %s. %s",
-            len(self._waiting) + self._running,
+            len(self._waiting) + len(self._running),
             _some_of(self._dropped, self._dropped_count),
             self._remedy,
         )

@@ -47,8 +47,10 @@ class Place:
 
     async def responder(self) -> SwiftResponder:
         """What ``fetch`` returns."""
+        from twisted.internet import reactor
+
         download = await Store(self.client, self.container).get("media")
-        return SwiftResponder(download, "media", str(self.local), deferToThread)
+        return SwiftResponder(download, "media", str(self.local), reactor, deferToThread)
 
     async def nothing_left(self) -> None:
         """No slot is taken, and no request is in flight."""

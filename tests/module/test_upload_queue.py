@@ -141,6 +141,28 @@ def test_same_path_twice(place: Place) -> None:
     assert "c" in place.running
 
 
+def test_same_path_while_it_runs(place: Place) -> None:
+    """The second upload of a path begins when the first has ended; others go before it."""
+    place.add("a")
+    first = place.running["a"]
+    place.add("a", "b")
+    assert (list(place.running), place.queue.waiting) == (["a", "b"], ["a"])
+    assert place.running["a"] is first
+    place.end("a")
+    assert (sorted(place.running), place.queue.waiting) == (["a", "b"], [])
+
+
+def test_a_file_that_comes_after_the_stop(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """It is refused where that is possible, and named where it is not."""
+    assert not place.queue.is_full(500)
+    place.queue.stop([])
+    assert place.queue.is_full(500)
+    place.add("late")
+    assert (place.running, place.queue.waiting) == ({}, [])
+    assert "Not stored: 1 file (late). Do something." in caplog.text
+    assert place.metric("dropped_total") == 1
+
+
 def test_waiting_file(place: Place) -> None:
     """A path holds no descriptor; a file of another size is not uploaded, and one that is gone."""
     path = place.file("a")
