@@ -114,12 +114,12 @@ def _run(
     inputs: Inputs,
     store: Store,
     job: Job[Any],
-    database: Database | None,
+    database: Database,
     otherwise: Callable[[], int] = lambda: DONE,
 ) -> int:
     """Run the reactor until a job is over, close the store, and show the figures.
 
-    :param database: what the job reads, if anything; a signal ends its current query.
+    :param database: what the job reads; a signal ends its current query.
     :param otherwise: the exit status if the job did all its work and nothing failed.
     :returns: the exit status.
     """
@@ -132,8 +132,7 @@ def _run(
 
     def stop() -> None:
         job.stop()
-        if database is not None:
-            database.stop()  # Its answers are only for files that the job would begin.
+        database.stop()  # Its answers are only for files that the job would begin.
 
     def show() -> int:
         job.progress.close()
