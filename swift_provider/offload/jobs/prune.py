@@ -147,10 +147,7 @@ class Prune(Job[Tally]):
     async def _list(self, plan: SortedMedia) -> None:
         """List the objects and remember the candidates."""
         in_thread = self.threads.lookups.run
-        if await in_thread(plan.read_all, self._database) == 0:
-            raise LooksWrongError(
-                "Synapse's database has no media at all, so it is probably the wrong database"
-            )
+        await in_thread(plan.read_all_known, self._database)
         await in_thread(plan.add_candidates, ())
         await in_thread(plan.doom, ())
         for root in ROOTS:
