@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import process
-from tests.soak.judge import held, judge_files
+from tests.soak.judge import held, judge_deleted, judge_files, judge_log
 from tests.soak.record import Record, Stored
 
 
@@ -31,22 +31,26 @@ def test_a_minute_of_trouble_loses_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     report = json.loads((tmp_path / "soak.json").read_text())
     assert report["wrong"] == []
-    assert report["came_back_right"] == report["stored_files"] > 0
-    assert report["done"]["restart of Synapse"] > 0
-    assert report["done"]["uploaded by the script"] > 0
+    for side in (report["homeserver"], report["neighbour"]):
+        assert side["came_back_right"] == side["stored_files"] > 0
+        assert side["deleted_right"] == side["done"].get("deletion", 0)
+        assert side["done"]["left to the other homeserver by prune"] > 0
+    assert report["homeserver"]["done"]["restart of Synapse"] > 0
+    assert report["homeserver"]["done"]["uploaded by the script"] > 0
     assert report["faults"]
+    assert report["damage_in_swift"]
     assert sum(count for name, count in report["module"].items() if "retries" in name) > 0
     assert report["module"]["synapse_swift_sign_ins_total: issued"] > 1
 
 
-class Place:
+class Home:
     """A homeserver whose client answers as it is told."""
 
     def __init__(self, content: bytes | Exception) -> None:
         self._content = content
         self.synapse = self
 
-    def client(self, token: str) -> Place:
+    def client(self, token: str) -> Home:
         return self
 
     def download(self, mxc: str) -> bytes:
@@ -64,7 +68,7 @@ def test_a_file_that_does_not_come_back_is_a_failure(
     """Other bytes are as bad as none."""
     record = Record()
     record.store(Stored("mxc://x/y", 5, hashlib.sha256(b"right").hexdigest()))
-    right = judge_files(Place(comes), "token", record)  # type: ignore[arg-type]
+    right = judge_files(Home(comes), "token", record)  # type: ignore[arg-type]
     assert right == (word is None)
     assert [text.startswith(f"{word}: mxc://x/y") for text in record.wrong] == [True] * (1 - right)
 
@@ -75,11 +79,56 @@ class Told:
     connections_open = 0
 
     def __init__(self, **metrics: float) -> None:
-        self.proxy = self
+        self.proxy = self.home = self
         self._metrics = metrics
 
     def metrics(self) -> dict[str, float]:
         return self._metrics
+
+
+class Names:
+    """Swift, with objects of these names."""
+
+    def __init__(self, *names: str) -> None:
+        self.account = self
+        self._names = set(names)
+
+    def names(self, container: str) -> set[str]:
+        return self._names
+
+
+def test_what_prune_leaves_of_a_deleted_media_is_a_failure() -> None:
+    """Its object has to be gone from Swift."""
+    record = Record()
+    for media_id in ("abcdef", "ghijkl"):
+        media = Stored(f"mxc://x/{media_id}", 5, "")
+        record.store(media)
+        record.forget(media)
+        record.delete(media)
+    place = Names("local_content/gh/ij/kl")
+    assert judge_deleted(place, record) == 1  # type: ignore[arg-type]
+    assert record.wrong == ["deleted in Synapse and still in Swift: mxc://x/ghijkl"]
+
+
+class Silent:
+    """A homeserver whose module logs so many lines after SIGHUP."""
+
+    def __init__(self, lines: int) -> None:
+        self._lines = iter([7, 7 + lines])
+
+    def hang_up_and_wait(self) -> None:
+        pass
+
+    def module_lines(self) -> int:
+        return next(self._lines)
+
+
+@pytest.mark.parametrize("lines", [0, 1])
+def test_a_module_that_is_silent_after_sighup_is_a_failure(lines: int) -> None:
+    """An operator would not hear of errors any more."""
+    record = Record()
+    judge_log(Silent(lines), record, lambda: None)  # type: ignore[arg-type]
+    assert record.wrong == ["after SIGHUP the module logs nothing"] * (1 - lines)
 
 
 def test_a_metric_that_is_missing_is_not_0() -> None:

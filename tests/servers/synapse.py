@@ -134,6 +134,12 @@ class Synapse:
         self.stop()
         self.start()
 
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None, "Synapse was not started"
+        return self._process.pid
+
     def register(self, user: str, password: str = "only-on-loopback", admin: bool = False) -> str:
         """Make a user with the shared secret.
 
@@ -158,6 +164,7 @@ class Client:
     def __init__(self, url: str, token: str) -> None:
         self._media = f"{url}/_matrix/media/v3"
         self._authenticated = f"{url}/_matrix/client/v1/media"
+        self._admin = f"{url}/_synapse/admin/v1"
         self._session = process.local_session()
         self._session.headers["Authorization"] = f"Bearer {token}"
 
@@ -179,6 +186,14 @@ class Client:
         url = f"{self._authenticated}/thumbnail/{mxc.removeprefix('mxc://')}"
         query = {"width": width, "height": height, "method": method}
         return _checked(self._session.get(url, params=query, timeout=300)).content
+
+    def delete(self, mxc: str) -> None:
+        """Delete a local media, as only an administrator may.
+
+        :raises requests.RequestException: if Synapse did not say that it is deleted.
+        """
+        url = f"{self._admin}/media/{mxc.removeprefix('mxc://')}"
+        _checked(self._session.delete(url, timeout=300))
 
 
 @contextlib.contextmanager

@@ -1,22 +1,22 @@
-"""``python -m tests.soak MINUTES``: Synapse under load, with a network to Swift that keeps failing.
+"""``python -m tests.soak MINUTES``: Synapse under load, while everything around it fails.
 
-Beside the load run ``upload --delete``, ``verify`` and restarts of Synapse. At
-the end every file that a client was told is stored is fetched and compared.
-Started by ``scripts/soak``.
+The network to Swift and to Keystone fails, objects are damaged inside Swift, the local disk
+is full for a while. Beside the load run all commands of ``swift_media_upload``, restarts of
+Synapse, and another homeserver in the same container. At the end every file that a client was
+told is stored is fetched and compared. Started by ``scripts/soak``.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import random
-import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,10 +26,13 @@ from twisted.internet.threads import blockingCallFromThread
 
 from tests.servers import process
 from tests.servers.fault_proxy import FaultProxy
-from tests.servers.faults import ON_REQUEST, Stall
-from tests.soak.judge import Held, held, judge_files, judge_held
-from tests.soak.load import Load
-from tests.soak.place import Place, everything_running
+from tests.servers.faults import ON_REQUEST, Answer, Stall
+from tests.soak.decay import Decay
+from tests.soak.home import Home
+from tests.soak.judge import Held, held, judge_deleted, judge_files, judge_held, judge_log
+from tests.soak.load import CLIENTS, CLIENTS_OF_NEIGHBOUR, Load
+from tests.soak.offload import Offload
+from tests.soak.place import CONTAINER, Place, everything_running
 from tests.soak.record import Record
 from tests.soak.trouble import Trouble
 
@@ -39,8 +42,6 @@ LEAST_LOAD_SECONDS = 15.0
 RESTART_EVERY_SECONDS = 120.0
 #: Warms Synapse up before anything is counted.
 WARM_UP_FILES = 20
-#: The script's own statuses: some files failed; Swift not reachable; asked to stop.
-_MAY_FAIL = (1, 3, 130)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,10 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Children end with the thread that made them, so this thread makes them all.
     beside = threading.Thread(target=reactor.run, args=(False,), daemon=True)
     beside.start()
-    record = Record()
     try:
         with everything_running(reactor, _listen) as place:
-            report = _soak(place, record, until, random.Random(options.seed))
+            report = _soak(place, until, random.Random(options.seed))
     except KeyboardInterrupt:
         print("Interrupted; all servers are down.")
         return 130
@@ -63,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         beside.join()
     _write(options.out, report)
     _say(json.dumps(report, indent=2))
-    if record.wrong:
-        _say(f"FAILED: {len(record.wrong)} things that must not be, above under 'wrong'.")
+    if report["wrong"]:
+        _say(f"FAILED: {len(report['wrong'])} things that must not be, above under 'wrong'.")
         return 1
     _say("Nothing was lost.")
     return 0
@@ -104,34 +104,73 @@ def _listen(proxy: FaultProxy) -> None:
     _in_reactor(proxy.start)
 
 
-def _soak(place: Place, record: Record, until: float, random_: random.Random) -> dict[str, Any]:
+@dataclass
+class Side:
+    """A homeserver, its administrator, and what happened to its media."""
+
+    home: Home
+    token: str
+    record: Record
+    offload: Offload
+
+    @classmethod
+    def of(cls, home: Home) -> Side:
+        """With a new record."""
+        record = Record()
+        return cls(home, home.synapse.register("alice", admin=True), record, Offload(home, record))
+
+    def load(self, until: float, clients: int) -> Load:
+        """Clients that have not begun."""
+        return Load(self.home.synapse, self.token, self.record, until, clients)
+
+    def judge(self, place: Place) -> dict[str, Any]:
+        """What became of its media; for the report."""
+        came_back = judge_files(self.home, self.token, self.record)
+        gone = judge_deleted(place, self.record)
+        _say(
+            f"{self.home.synapse.folder.name}: {came_back} of {len(self.record.stored())} files "
+            f"came back as they were; {gone} of {len(self.record.deleted())} are deleted."
+        )
+        return {**self.record.as_mapping(), "came_back_right": came_back, "deleted_right": gone}
+
+
+def _soak(place: Place, until: float, random_: random.Random) -> dict[str, Any]:
     began = time.monotonic()
-    token = place.synapse.register("alice")
-    before = _warm_up(place, token)
+    home, neighbour = sides = [Side.of(home) for home in place.homes]
+    before = _warm_up(place, home.token)
     _say(f"Before: {before}")
-    _see_a_slot(place, token, record)
+    _see_a_slot(place, home.token, home.record)
     load_until = max(until, time.monotonic() + LEAST_LOAD_SECONDS)
-    trouble = Trouble(reactor, place.proxy, place.keystone_proxy, random_)
+    trouble = Trouble(reactor, place, random_)
     reactor.callFromThread(lambda: Deferred.fromCoroutine(trouble.make()))
     reactor.callFromThread(lambda: reactor.callLater(load_until - time.monotonic(), trouble.stop))
-    load = Load(place.synapse, token, record, load_until)
-    load.start()
+    loads = [home.load(load_until, CLIENTS), neighbour.load(load_until, CLIENTS_OF_NEIGHBOUR)]
+    for load in loads:
+        load.start()
+    beside = threading.Thread(target=neighbour.offload.run, args=(load_until,))
+    beside.start()
     module: dict[str, float] = {}
-    _beside(place, record, load_until, module)
-    load.stop()
+    decay = Decay(place.account, CONTAINER, random_)
+    _run_and_restart(home, decay, load_until, module)
+    beside.join()
+    for load in loads:
+        load.stop()
     _in_reactor(trouble.ended)
     _say(f"The load and the faults are over after {time.monotonic() - began:.0f} s.")
-    _last_run(place, record)
+    for side in sides:
+        side.offload.last()
     _say(f"The last runs of the script are over after {time.monotonic() - began:.0f} s.")
-    right = judge_files(place, token, record)
-    _say(f"{right} of {len(record.stored())} files came back as they were.")
-    after = judge_held(place, before, record)
-    _add(module, place.told_by_module())
+    judge_log(home.home, home.record, lambda: _make_it_log(place, home))
+    judged = [side.judge(place) for side in sides]
+    after = judge_held(place, before, home.record)
+    _add(module, place.home.told_by_module())
     return {
         "seconds": round(time.monotonic() - began, 1),
-        **record.as_mapping(),
-        "came_back_right": right,
+        "wrong": [text for side in sides for text in side.record.wrong],
+        "homeserver": judged[0],
+        "neighbour": judged[1],
         "faults": dict(trouble.came),
+        "damage_in_swift": dict(decay.came),
         "module": module,
         "before": str(before),
         "after": str(after),
@@ -140,7 +179,7 @@ def _soak(place: Place, record: Record, until: float, random_: random.Random) ->
 
 def _warm_up(place: Place, token: str) -> Held:
     """What Synapse holds after a little of everything, without faults."""
-    client = place.synapse.client(token)
+    client = place.home.synapse.client(token)
     for number in range(WARM_UP_FILES):
         client.download(client.upload(bytes([number]) * 100_000))
     place.proxy_idle()
@@ -151,7 +190,7 @@ def _see_a_slot(place: Place, token: str, record: Record) -> None:
     """Synapse's gauge has to show an upload in flight: the last check relies on it."""
     stall = Stall(ON_REQUEST, match=("PUT", "local_content"))
     blockingCallFromThread(reactor, place.proxy.add, stall)
-    place.synapse.client(token).upload(b"stalled")
+    place.home.synapse.client(token).upload(b"stalled")
     blockingCallFromThread(reactor, stall.happened)
     if held(place).slots != 1:
         record.must_not_be(f"one upload is in flight, and Synapse says: {held(place)}")
@@ -160,57 +199,28 @@ def _see_a_slot(place: Place, token: str, record: Record) -> None:
     place.proxy_idle()
 
 
-def _beside(place: Place, record: Record, until: float, module: dict[str, float]) -> None:
-    """The script's runs, and restarts, until the load is over."""
-    store = str(place.synapse.media_store)
-    runs = itertools.cycle(
-        [
-            ("update", store, "5s"),
-            ("upload", store, "--delete"),
-            ("verify", store),
-            ("upload", store, "--all", "--delete"),
-        ]
-    )
+def _make_it_log(place: Place, side: Side) -> None:
+    """A download that needs a second try, which the module logs."""
+    (media, *_) = side.record.stored()
+    fault = Answer(503, match=("GET", "local_content"))
+    blockingCallFromThread(reactor, place.proxy.add, fault)
+    side.home.synapse.client(side.token).download(media.mxc)
+    blockingCallFromThread(reactor, fault.happened)
+
+
+def _run_and_restart(side: Side, decay: Decay, until: float, module: dict[str, float]) -> None:
+    """The script's runs, damage in Swift, and restarts, until the load is over."""
     began = time.monotonic()
     restart_at = began + min(RESTART_EVERY_SECONDS, (until - began) / 3)
     restarts = 0
     while time.monotonic() < until or not restarts:
-        if time.monotonic() > restart_at:
-            restarts += 1
-            restart_at += RESTART_EVERY_SECONDS
-            _add(module, place.told_by_module())
-            # Every other time the script alone takes the files to Swift.
-            place.restart(store_local=restarts % 2 == 0)
-            record.count("restart of Synapse")
-        arguments = next(runs)
-        status, output = place.script(*arguments, until=min(until, restart_at))
-        what = f"script {arguments[0]}"
-        _count_uploaded(output, record)
-        if status is None:
-            record.fail(f"{what}: stopped")
-        elif status == 0:
-            record.count(what)
-        elif status in _MAY_FAIL:
-            record.fail(f"{what}: exit status {status}")
-        else:
-            record.must_not_be(f"{what} ended with {status}: {output[-1500:]}")
-        time.sleep(max(0.0, min(2.0, min(until, restart_at) - time.monotonic())))
-
-
-def _count_uploaded(output: str, record: Record) -> None:
-    """Files that were in Swift only once the script had been there."""
-    told = re.search(r"^Uploaded: (\d+)", output, re.M)
-    record.count("uploaded by the script", int(told[1]) if told else 0)
-
-
-def _last_run(place: Place, record: Record) -> None:
-    """With a good network again everything has to work."""
-    store = str(place.synapse.media_store)
-    for arguments in (("upload", store, "--all", "--delete"), ("verify", store)):
-        status, output = place.script(*arguments)
-        _count_uploaded(output, record)
-        if status != 0:
-            record.must_not_be(f"the last {arguments[0]} ended with {status}: {output[-1500:]}")
+        side.offload.run(min(until, restart_at), lambda: decay.spoil(side.home, side.record))
+        restarts += 1
+        restart_at += RESTART_EVERY_SECONDS
+        _add(module, side.home.told_by_module())
+        # Every other time the script alone takes the files to Swift.
+        side.home.restart(store_local=restarts % 2 == 0)
+        side.record.count("restart of Synapse")
 
 
 def _add(into: dict[str, float], more: dict[str, float]) -> None:

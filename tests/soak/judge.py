@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass
 
 import requests
 
+from tests.soak.decay import file_of
+from tests.soak.home import Home
 from tests.soak.load import kind
-from tests.soak.place import Place
+from tests.soak.place import CONTAINER, Place
 from tests.soak.record import Record, Stored
 
 READERS = 4
@@ -45,7 +47,7 @@ def held(place: Place) -> Held:
 
     :raises KeyError: if Synapse lacks one of the metrics.
     """
-    metrics = place.metrics()
+    metrics = place.home.metrics()
     slots = sum(metrics[f"synapse_swift_exchanges_{state}"] for state in ("in_flight", "waiting"))
     return Held(
         place.proxy.connections_open,
@@ -86,7 +88,7 @@ def judge_held(place: Place, before: Held, record: Record) -> Held:
     return now
 
 
-def judge_files(place: Place, token: str, record: Record) -> int:
+def judge_files(home: Home, token: str, record: Record) -> int:
     """Fetch every file that a client was told is stored, through Synapse, and compare.
 
     :returns: how many were right.
@@ -95,7 +97,7 @@ def judge_files(place: Place, token: str, record: Record) -> int:
 
     def right(media: Stored) -> bool:
         if not hasattr(own, "client"):
-            own.client = place.synapse.client(token)
+            own.client = home.synapse.client(token)
         try:
             same = media.same(own.client.download(media.mxc))
         except (requests.RequestException, OSError) as error:
@@ -107,3 +109,27 @@ def judge_files(place: Place, token: str, record: Record) -> int:
 
     with ThreadPoolExecutor(READERS) as pool:
         return sum(pool.map(right, record.stored()))
+
+
+def judge_deleted(place: Place, record: Record) -> int:
+    """Of what was deleted in Synapse, nothing may be left in Swift. Blocking.
+
+    :returns: how many deleted media left nothing.
+    """
+    names = place.account.names(CONTAINER)
+    left = [media for media in record.deleted() if file_of(media) in names]
+    for media in left:
+        record.must_not_be(f"deleted in Synapse and still in Swift: {media.mxc}")
+    return len(record.deleted()) - len(left)
+
+
+def judge_log(home: Home, record: Record, make_it_log: Callable[[], None]) -> None:
+    """After SIGHUP the module must still be heard. Blocking.
+
+    :param make_it_log: does what the module logs.
+    """
+    home.hang_up_and_wait()
+    before = home.module_lines()
+    make_it_log()
+    if home.module_lines() == before:
+        record.must_not_be("after SIGHUP the module logs nothing")

@@ -1,4 +1,4 @@
-"""Matrix clients: they upload, download, ask for thumbnails, hang up, and read slowly.
+"""Matrix clients: they upload, download, ask for thumbnails, hang up, read slowly, and delete.
 
 Each is a thread, for a client of one's own is blocking and simple.
 """
@@ -13,7 +13,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import requests
@@ -23,6 +23,7 @@ from tests.servers.synapse import Client, Synapse
 from tests.soak.record import Record, Stored
 
 CLIENTS = 6
+CLIENTS_OF_NEIGHBOUR = 2
 #: Bounds of a soak, however long it is.
 MOST_FILES = 20_000
 MOST_BYTES = 8 * 10**9
@@ -39,21 +40,24 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class Load:
     """All clients.
 
-    :param token: of the user that they share.
+    :param token: of the administrator as whom they all sign in.
     :param until: when they end, as of :func:`time.monotonic`.
     """
 
-    def __init__(self, synapse: Synapse, token: str, record: Record, until: float) -> None:
+    def __init__(
+        self, synapse: Synapse, token: str, record: Record, until: float, clients: int = CLIENTS
+    ) -> None:
         self._synapse = synapse
         self._token = token
         self._record = record
         self._until = until
+        self._clients = clients
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Let them begin."""
-        for number in range(CLIENTS):
+        for number in range(self._clients):
             thread = threading.Thread(target=self._be_a_client, args=(number,), daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -73,16 +77,17 @@ class Load:
             "thumbnail": self._thumbnail,
             "hang up": self._hang_up,
             "slow reader": self._read_slowly,
+            "deletion": self._delete,
         }
         while not self._stop.is_set() and time.monotonic() < self._until:
-            (what,) = random_.choices(list(actions), (30, 40, 12, 10, 8))
+            (what,) = random_.choices(list(actions), (30, 40, 12, 10, 8, 1))
             try:
                 done = actions[what](client, random_)
             except (requests.RequestException, OSError) as error:
                 self._record.fail(f"{what}: {kind(error)}")
                 self._stop.wait(0.2)  # a server that is down is not hammered
                 continue
-            if done and what != "upload":
+            if done and what not in ("upload", "deletion"):
                 self._record.count(what)
             self._stop.wait(random_.expovariate(1 / PAUSE_SECONDS))
 
@@ -102,7 +107,9 @@ class Load:
         media = self._record.one(random_)
         if media is None:
             return False
-        if not media.same(client.download(media.mxc)):
+        with self._not_missing(media):
+            content = client.download(media.mxc)
+        if not media.same(content):
             self._record.must_not_be(f"{media.mxc} came back whole, but with other bytes")
         return True
 
@@ -110,7 +117,8 @@ class Load:
         media = self._record.one(random_)
         if media is None or not media.is_image:
             return False
-        content = client.thumbnail(media.mxc, 96, 96, "crop")
+        with self._not_missing(media):
+            content = client.thumbnail(media.mxc, 96, 96, "crop")
         try:
             Image.open(io.BytesIO(content)).load()
         except OSError:
@@ -138,6 +146,25 @@ class Load:
                     break
         return True
 
+    def _delete(self, client: Client, random_: random.Random) -> bool:
+        media = self._record.one(random_)
+        if media is None:
+            return False
+        self._record.forget(media)
+        client.delete(media.mxc)
+        self._record.delete(media)
+        return True
+
+    @contextlib.contextmanager
+    def _not_missing(self, media: Stored) -> Iterator[None]:
+        """Synapse may fail now and then, but may not say that a media is not there."""
+        try:
+            yield
+        except requests.HTTPError as error:
+            if kind(error) == "HTTP 404" and self._record.is_stored(media):
+                self._record.must_not_be(f"Synapse says that there is no {media.mxc}: {error}")
+            raise
+
     @contextlib.contextmanager
     def _begin(self, media: Stored):
         """A connection on which a download has begun."""
@@ -164,7 +191,9 @@ def kind(error: Exception) -> str:
 
 
 def blob(random_: random.Random) -> bytes:
-    """Around 60 KB, now and then megabytes."""
+    """Around 60 KB, now and then megabytes: those are stored in segments."""
+    if random_.random() < 0.04:
+        return random_.randbytes(random_.randrange(10**6, LARGEST_BYTES))
     size = min(LARGEST_BYTES, int(random_.lognormvariate(10.6, 1.3)))
     return random_.randbytes(max(1, size))
 

@@ -19,6 +19,11 @@ class Stored:
     sha256: str
     is_image: bool = False
 
+    @property
+    def media_id(self) -> str:
+        """As in the ``mxc://`` URI."""
+        return self.mxc.rpartition("/")[2]
+
     def same(self, content: bytes) -> bool:
         """Whether this is its content."""
         return hashlib.sha256(content).hexdigest() == self.sha256
@@ -30,6 +35,7 @@ class Record:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stored: list[Stored] = []
+        self._deleted: list[Stored] = []
         #: What went well, and what went wrong, by kind.
         self.done: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
@@ -48,6 +54,27 @@ class Record:
         """All so far."""
         with self._lock:
             return list(self._stored)
+
+    def forget(self, media: Stored) -> None:
+        """Synapse is asked to delete it. From now on it may be there or not."""
+        with self._lock:
+            self._stored.remove(media)
+
+    def delete(self, media: Stored) -> None:
+        """Synapse has said that it is deleted, after :meth:`forget`."""
+        with self._lock:
+            self._deleted.append(media)
+            self.done["deletion"] += 1
+
+    def deleted(self) -> list[Stored]:
+        """All so far."""
+        with self._lock:
+            return list(self._deleted)
+
+    def is_stored(self, media: Stored) -> bool:
+        """Whether nobody has asked to delete it."""
+        with self._lock:
+            return media in self._stored
 
     def one(self, random_: random.Random) -> Stored | None:
         """Any one of them, newer ones more often; ``None`` if there is none."""

@@ -1,15 +1,15 @@
-"""The network between Synapse and its cloud: faults come and go, at Swift and at Keystone."""
+"""Faults come and go: in the network to Swift and to Keystone, and on Synapse's own machine."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from tests.servers.fault_proxy import FaultProxy
 from tests.servers.faults import (
     BEFORE_RESPONSE,
     Answer,
@@ -21,6 +21,7 @@ from tests.servers.faults import (
     in_request,
     in_response,
 )
+from tests.soak.place import Place
 
 #: How long one kind of fault stays, and how long there is none after it.
 LASTS_SECONDS = (0.5, 3.0)
@@ -33,12 +34,11 @@ BURST = 25
 class Trouble:
     """Makes it, on the reactor's thread."""
 
-    def __init__(
-        self, reactor, proxy: FaultProxy, keystone_proxy: FaultProxy, random_: random.Random
-    ) -> None:
+    def __init__(self, reactor: Any, place: Place, random_: random.Random) -> None:
         self._reactor = reactor
-        self._proxy = proxy
-        self._keystone_proxy = keystone_proxy
+        self._proxy = place.proxy
+        self._keystone_proxy = place.keystone_proxy
+        self._homes = place.homes
         self._random = random_
         self._stopping = False
         self._made: Deferred[None] = Deferred()
@@ -60,8 +60,15 @@ class Trouble:
             "proxy restarts": self._restart,
             "Keystone is unreachable": self._keystone_away,
             "Keystone answers 503": lambda: self._keystone_fails(Answer(503, times=BURST)),
+            "foreign 200": lambda: [_portal(200)],
+            "foreign 404": lambda: [_portal(404)],
+            "foreign 200 for uploads": lambda: [_portal(200, match=("PUT", ""))],
+            "Keystone's place is a portal": lambda: self._keystone_fails(_portal(200)),
             "Keystone is silent": lambda: self._keystone_fails(Stall(BEFORE_RESPONSE, times=2)),
+            "SIGHUP": self._hang_up,
         }
+        if place.home.disk.can_be_full:
+            self._kinds["full disk"] = self._fill_disk
 
     async def make(self) -> None:
         """One kind after the other, in any order, until :meth:`stop`."""
@@ -82,6 +89,8 @@ class Trouble:
         await self._wait(LASTS_SECONDS)
         self._proxy.clear()
         self._keystone_proxy.clear()
+        for home in self._homes:
+            home.disk.empty()
         self._stalled += [fault for fault in faults if isinstance(fault, Stall)]
         await self._wait(PEACE_SECONDS)
 
@@ -114,6 +123,16 @@ class Trouble:
         """Make Synapse need Keystone now."""
         self._proxy.add(Answer(401, times=1))
 
+    def _hang_up(self) -> list[Fault]:
+        for home in self._homes:
+            home.hang_up()
+        return []
+
+    def _fill_disk(self) -> list[Fault]:
+        for home in self._homes:
+            home.disk.fill()
+        return []
+
     def _on_put(self, kind, place) -> Fault:
         return kind(place, times=TURNS, match=("PUT", ""))
 
@@ -122,3 +141,16 @@ class Trouble:
 
     def _wait(self, between: tuple[float, float]) -> Deferred[None]:
         return deferLater(self._reactor, self._random.uniform(*between))
+
+
+def _portal(status: int, match: tuple[str | None, str] | None = None) -> Fault:
+    """What is not Swift answers in its place."""
+    page = b"<html><body>Please sign in to this network.</body></html>"
+    return Answer(
+        status,
+        page,
+        headers={"Content-Type": "text/html", "ETag": '"5f3a"'},
+        times=TURNS,
+        match=match,
+        foreign=True,
+    )
