@@ -51,6 +51,7 @@ from tests.servers.faults import (
     ON_REQUEST,
     Answer,
     Cut,
+    Delay,
     Reset,
     Stall,
     Then,
@@ -197,6 +198,48 @@ async def test_an_operation_is_limited_as_a_whole(
     with pytest.raises(TimedOutError, match="not done within 5 seconds"):
         await upload
     await nothing_in_flight(faulty)
+
+
+async def test_the_limit_on_a_read_is_no_shorter_than_its_answer_may_take(
+    faulty: Faulty, container: str
+) -> None:
+    """``response_timeout`` counts, also if it is longer than an operation usually takes."""
+    patience = Patience(
+        total_seconds=0.0, first_delay=0.01, longest_delay=0.01, operation_seconds=0.5
+    )
+    store = faulty.store(container, patience=patience, response_timeout=30)
+    faulty.proxy.add(Delay(1.5))
+    await store.check()
+
+
+async def test_uploads_share_a_thin_line(
+    faulty: Faulty, container: str, make_file: MakeFile
+) -> None:
+    """An upload has the time that all uploads of its size would take one after the other."""
+    patience = Patience(
+        total_seconds=0.0,
+        first_delay=0.01,
+        longest_delay=0.01,
+        operation_seconds=0.1,
+        slowest_bytes_per_second=10_000,
+    )
+    client = faulty.client(patience=patience, threadpool_size=4)
+    alone, together = 0.1 + 0.5, 0.1 + client.slots.for_uploads * 0.5
+    faulty.proxy.add(Delay((alone + together) / 2, match=("PUT", "")))
+    await Store(client, container).put("name", make_file(b"x" * 5000))
+
+
+async def test_a_proof_comes_from_no_cache(
+    faulty: Faulty, container: str, put_object: PutObject
+) -> None:
+    """What a local file is deleted for, all of Swift's replicas say, and no cache between."""
+    await put_object(b"x")
+    store = faulty.store(container)
+    await store.head("object", newest=True)
+    await store.head("object")
+    proof, usual = (seen.headers for seen in faulty.proxy.requests if seen.method == "HEAD")
+    assert (proof["x-newest"], proof["cache-control"]) == ("true", "no-cache")
+    assert "x-newest" not in usual
 
 
 # Stale connections

@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThread
 from tests.offload.conftest import Objects, Script
 from tests.offload.synapse_store import OLD, RECENT, SynapseStore
 from tests.servers.fault_proxy import FaultProxy
-from tests.servers.faults import Answer, Stall
+from tests.servers.faults import ON_REQUEST, Answer, Stall
 from tests.servers.keystone import Credentials
 from tests.servers.swift import Swift
 
@@ -311,6 +311,31 @@ async def test_stopped_while_swift_is_away(
     assert running.returncode == 130
     assert "Interrupted" in out, errors
     assert "Stopped early" not in out
+
+
+async def test_the_disk_is_unmounted_meanwhile(
+    offload: Script, store: SynapseStore, objects: Objects, swift: Swift, account: Credentials
+) -> None:
+    """A disk that goes away during the run is not taken for media that were deleted."""
+    contents = _fill(store, 2)
+    proxy = await _through_proxy(offload, store, objects, swift, account, threadpool_size=1)
+    proxy.add(stall := Stall(ON_REQUEST, match=("PUT", "/local_content")))
+    await deferToThread(offload, "update-db", "2m")
+    known = (await deferToThread(offload, "write", "-")).stdout
+    running = offload.start("upload", str(store.base), "--delete")
+    await stall.happened()
+    mounted = store.base.with_name("mounted")
+    store.base.rename(mounted)
+    store.base.mkdir()
+    stall.release()
+    told, errors = await deferToThread(running.communicate, timeout=60)
+    await proxy.stop()
+    assert running.returncode == 3, errors
+    assert f"Stopped early: {store.base} is no media store any more" in told
+    store.base.rmdir()
+    mounted.rename(store.base)
+    assert (await deferToThread(offload, "write", "-")).stdout == known
+    assert store.files() == set(contents)
 
 
 def test_fetched_again_meanwhile(offload: Script, store: SynapseStore, objects: Objects) -> None:
