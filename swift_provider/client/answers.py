@@ -55,10 +55,14 @@ OWNER_HEADER = b"X-Object-Meta-Matrix-Server"
 #: segment container.
 MANIFEST_CONTAINER_HEADER = b"X-Object-Meta-Manifest-Container"
 
+#: Metadata of every object but segments: the CRC-32 of the whole content.
+CONTENT_CRC32_HEADER = b"X-Object-Meta-Content-Crc32"
+
 #: Swift's default limit on the bytes of one metadata value.
 _LONGEST_MARK = 256
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
+_CRC32 = re.compile(r"[0-9a-f]{8}")
 
 #: Statuses of a busy server. 498 comes from Swift's ratelimit middleware once a request
 #: would have to wait too long. 499 is Swift's "client disconnect": here it means that the
@@ -79,6 +83,8 @@ class ObjectInfo:
     :ivar expires: Swift will delete it at a given time (``X-Delete-At``).
     :ivar owner: the homeserver that stored it; ``""`` if it has no mark.
     :ivar manifest_container: of a segment; ``""`` if it is none, or has no mark.
+    :ivar content_crc32: of the whole content, as its uploader noted it; Swift does not check
+        it. ``None`` if it is not there or cannot be read.
     """
 
     name: str
@@ -93,6 +99,7 @@ class ObjectInfo:
     expires: bool = False
     owner: str = ""
     manifest_container: str = ""
+    content_crc32: int | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -127,6 +134,11 @@ def marks(owner: str | None) -> dict[bytes, bytes]:
 def segment_marks(marks: Mapping[bytes, bytes], container: str) -> dict[bytes, bytes]:
     """The same for a segment of a manifest in ``container``."""
     return {**marks, **_mark(MANIFEST_CONTAINER_HEADER, container)}
+
+
+def crc32_mark(content_crc32: int) -> dict[bytes, bytes]:
+    """The metadata with which a download of the object is checked."""
+    return {CONTENT_CRC32_HEADER: b"%08x" % content_crc32}
 
 
 def _mark(header: bytes, text: str) -> dict[bytes, bytes]:
@@ -169,6 +181,7 @@ def object_info(name: str, headers: Headers, size: int | None = None) -> ObjectI
         length = header(headers, b"Content-Length")
         size = int(length) if length.isdecimal() else None
     segment_size = header(headers, SEGMENT_SIZE_HEADER)
+    crc32 = header(headers, CONTENT_CRC32_HEADER)
     return ObjectInfo(
         name=name,
         size=size,
@@ -182,6 +195,7 @@ def object_info(name: str, headers: Headers, size: int | None = None) -> ObjectI
         expires=headers.hasHeader(b"X-Delete-At"),
         owner=unquote(header(headers, OWNER_HEADER)),
         manifest_container=unquote(header(headers, MANIFEST_CONTAINER_HEADER)),
+        content_crc32=int(crc32, 16) if _CRC32.fullmatch(crc32) else None,
     )
 
 

@@ -33,7 +33,8 @@ class SwiftClient:
     :ivar requester: sends its requests.
     :ivar slots: its exchanges, in flight and waiting.
     :ivar reading: threads that read the files of uploads.
-    :ivar hashing: threads that hash whole files.
+    :ivar noting: threads that compute the CRC-32 of a file before it is sent.
+    :ivar hashing: threads that hash whole files, to compare them with objects.
     :ivar turns: of its downloads.
     :ivar cluster: the cluster's limits.
     :ivar large_objects: its segmented objects.
@@ -52,6 +53,7 @@ class SwiftClient:
         self.requester = requester
         self.slots = slots
         self.reading = Threads(reactor, "swift-read")
+        self.noting = Threads(reactor, "swift-crc32")
         self.hashing = Threads(reactor, "swift-hash")
         self.turns = Turns(reactor)
         self.cluster = Cluster(requester, reactor)
@@ -116,6 +118,6 @@ class SwiftClient:
 
     async def close(self) -> None:
         """Close idle connections and end the threads; call when nothing is in flight."""
-        for threads in (self._signing_in, self.reading, self.hashing):
+        for threads in (self._signing_in, self.reading, self.noting, self.hashing):
             threads.stop()
         await self._transport.close()

@@ -38,7 +38,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from swift_provider.client.answers import ObjectInfo, header, normal_etag, object_info
-from swift_provider.client.checksum import Checksum, checksum_for
+from swift_provider.client.checksum import Checksum, delivery_check_for, proof_for
 from swift_provider.client.download_turns import Turns
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.http.time_limit import TimeLimit
@@ -75,9 +75,12 @@ class Download(ABC):
     :meth:`deliver`, and does nothing if the download is over.
 
     :ivar info: the object's facts; ``info.size`` is the length of the body.
+    :ivar checked: whether the bytes are compared with a checksum; ``False`` if only their
+        number can be.
     """
 
     info: ObjectInfo
+    checked: bool
 
     @abstractmethod
     def deliver(self, consumer: IConsumer) -> Deferred[None]:
@@ -101,9 +104,12 @@ async def begin_download(
     large_objects: LargeObjects,
     container: str,
     name: str,
+    *,
+    prove: bool = False,
 ) -> Download:
     """Ask for an object.
 
+    :param prove: check by Swift's own ETag, where it can prove the bytes.
     :returns: once the headers are in (for a small object, once all of it is), with a
         download that must be delivered or abandoned.
     :raises ObjectNotFoundError: if Swift says 404 for the object, and for nothing else.
@@ -119,7 +125,9 @@ async def begin_download(
             return info, exchange
         content = await exchange.read(WHOLE_BYTES)
         requester.observer.received(len(content))
-        _check_content(exchange, info, content)
+        checksum = proof_for(info) if prove else delivery_check_for(info)
+        assert checksum is not None
+        _check_content(exchange, info, content, checksum)
         return WholeDownload(info, content)
 
     begun = await requester.perform(request, open_or_read, tries=tries)
@@ -127,24 +135,26 @@ async def begin_download(
         return begun
     info, exchange = begun
     rest = Rest(requester, container, info)
-    checksum = checksum_for(info)
+    checksum = proof_for(info) if prove else delivery_check_for(info)
     if checksum is None and info.static_large:
         # Another program uploaded it, so the manifest has to be read first. Release the
         # slot for that: a coroutine that waits for a second slot may wait for ever.
         exchange.close()
-        checksum = await large_objects.checksum(container, info)
+        checksum = await large_objects.proof(container, info)
         exchange, _ = await rest.request(0, tries)
+    checksum = checksum or delivery_check_for(info)
     return StreamedDownload(info, exchange, checksum, rest, tries, turns, requester)
 
 
-def _check_content(exchange: Exchange, info: ObjectInfo, content: bytes) -> None:
+def _check_content(
+    exchange: Exchange, info: ObjectInfo, content: bytes, checksum: Checksum
+) -> None:
     """:raises DamagedError: if these bytes are not the object's."""
-    checksum = checksum_for(info)
-    assert checksum is not None
     checksum.update(content)
     if len(content) != info.size or not checksum.right():
         raise exchange.target.error(
-            DamagedError, f"the {len(content)} bytes that came do not have the object's MD5"
+            DamagedError,
+            f"the {len(content)} bytes that came do not have the object's checksum",
         )
 
 
@@ -154,6 +164,7 @@ class WholeDownload(Download):
 
     def __init__(self, info: ObjectInfo, content: bytes) -> None:
         self.info = info
+        self.checked = True
         self._content = content
         self._abandoned = False
         self._stopped = False
@@ -306,6 +317,7 @@ class StreamedDownload(Download):
         requester: Requester,
     ) -> None:
         self.info = info
+        self.checked = checksum is not None
         self.state = State.OPEN
         self._exchange: Exchange | None = exchange
         self._checksum = checksum

@@ -29,7 +29,7 @@ from swift_provider.client.answers import (
 from swift_provider.client.checksum import (
     Checksum,
     SegmentsChecksum,
-    checksum_for,
+    proof_for,
 )
 from swift_provider.client.file_source import FileSource
 from swift_provider.client.http.exchange import Exchange
@@ -157,15 +157,17 @@ class LargeObjects:
         self, source: FileSource, segment: Segment, metadata: Mapping[bytes, bytes]
     ) -> None:
         part = FilePart(source, segment.offset, segment.size)
-        info = await upload(
+        uploaded = await upload(
             self._requester,
             self._reading,
             self._container,
             segment.name,
             part,
+            noting=None,
             metadata=metadata,
         )
-        segment.etag = info.etag
+        segment.etag = uploaded.info.etag
+        segment.crc32 = uploaded.crc32
 
     async def _put_manifest(self, manifest: Manifest) -> ObjectInfo:
         content = manifest.content(self._container)
@@ -322,17 +324,18 @@ class LargeObjects:
         request = Request("GET", container, info.name, query="multipart-manifest=get")
         return rows_shown(await self._requester.perform(request, _read_manifest))
 
-    async def checksum(self, container: str, info: ObjectInfo) -> Checksum | None:
-        """What proves the content of an object; reads the manifest if need be.
+    async def proof(self, container: str, info: ObjectInfo) -> Checksum | None:
+        """What proves by Swift's own ETag which content an object has; reads the manifest if
+        need be.
 
         :returns: ``None`` if there is no proof: for a dynamic large object; if the
             cluster does not show manifests (Ceph RGW); or if a segment is a part of an
             object or itself a static large object, so that its hash is not the MD5 of
             the bytes.
         """
-        checksum = checksum_for(info)
-        if checksum is not None or not info.static_large:
-            return checksum
+        proof = proof_for(info)
+        if proof is not None or not info.static_large:
+            return proof
         rows = await self._shown(container, info)
         if rows is None or not all(row.is_whole for row in rows):
             return None

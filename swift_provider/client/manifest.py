@@ -16,19 +16,22 @@ from swift_provider.client.answers import (
     ATTEMPT_HEADER,
     SEGMENT_SIZE_HEADER,
     ObjectInfo,
+    crc32_mark,
     normal_etag,
 )
 from swift_provider.client.checksum import segment_sizes
+from swift_provider.client.crc32 import joined_crc32
 
 
 @dataclass
 class Segment:
-    """A part of a file. Offset and size in bytes; the ETag is known once it is stored."""
+    """A part of a file. Offset and size in bytes; ETag and CRC-32 are known once it is stored."""
 
     name: str
     offset: int
     size: int
     etag: str = ""
+    crc32: int = 0
 
 
 @dataclass
@@ -58,12 +61,23 @@ class Manifest:
         return joined_etag(segment.etag for segment in self.segments)
 
     @property
+    def content_crc32(self) -> int:
+        """Of the whole object: of the very bytes that were sent, which no change of the file
+        in between can alter.
+        """
+        whole = 0
+        for segment in self.segments:
+            whole = joined_crc32(whole, segment.crc32, segment.size)
+        return whole
+
+    @property
     def headers(self) -> dict[bytes, bytes]:
         """The headers of its PUT."""
         headers = {
             b"Content-Type": b"application/octet-stream",
             SEGMENT_SIZE_HEADER: str(self.segment_size).encode("ascii"),
             ATTEMPT_HEADER: self.attempt.encode("ascii"),
+            **crc32_mark(self.content_crc32),
             **self.metadata,
         }
         if self.if_absent:

@@ -123,19 +123,23 @@ class Store:
                 metadata=marks(self.owner),
             )
         part = uploads.FilePart(source, 0, source.size)
-        return await uploads.upload(
+        uploaded = await uploads.upload(
             self._requester,
             client.reading,
             self._container,
             name,
             part,
+            noting=client.noting,
             if_absent=if_absent,
             metadata=marks(self.owner),
         )
+        return uploaded.info
 
-    async def get(self, path: str) -> Download:
+    async def get(self, path: str, *, prove: bool = False) -> Download:
         """Begin a download.
 
+        :param prove: check the bytes by Swift's own ETag, where it can prove them, and not by
+            the cheaper CRC-32 in the metadata of an object that this client uploaded.
         :returns: once the headers are in (for a small object, once all of it is), with a
             download that must be delivered or abandoned.
         :raises ObjectNotFoundError: if Swift says 404 for the object, and for nothing else.
@@ -148,6 +152,7 @@ class Store:
             client.large_objects,
             self._container,
             self._prefix + path,
+            prove=prove,
         )
 
     async def head(self, path: str, *, newest: bool = False) -> ObjectInfo:
@@ -211,8 +216,9 @@ class Store:
     async def same_content(self, info: ObjectInfo, source: FileSource) -> bool:
         """Whether an object has exactly the content of a local file.
 
-        A large object's ETag is compared; whether its segments are still there is for
-        :meth:`flaw` to say.
+        Compares by Swift's own ETag, never by the CRC-32 that this client noted in the
+        metadata. A large object's ETag is compared; whether its segments are still there
+        is for :meth:`flaw` to say.
 
         :param info: the object's facts, from :meth:`head` just before.
         :returns: ``False`` also where Swift offers nothing that could prove it (a
@@ -222,10 +228,10 @@ class Store:
         """
         if info.size != source.size:
             return False
-        checksum = await self._client.large_objects.checksum(self._container, info)
-        if checksum is None:
+        proof = await self._client.large_objects.proof(self._container, info)
+        if proof is None:
             return False
-        return await self._client.hashing.run(file_matches, source, checksum)
+        return await self._client.hashing.run(file_matches, source, proof)
 
     async def check(self) -> None:
         """Ask whether the container can be used.

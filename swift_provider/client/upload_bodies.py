@@ -1,9 +1,10 @@
 """Bodies of PUT requests: how the bytes of a file get onto a connection.
 
 Each attempt makes a new body. It reads its part of the file from the beginning, and
-counts and hashes what it hands over. A small part is read and hashed at once. A large
-one is read and hashed in a thread, one chunk ahead of the connection, and handed over as
-fast as the connection takes it.
+counts and hashes what it hands over: MD5 for the proof, and CRC-32 for the object's
+metadata. A small part is read and hashed at once. A large one is read and hashed in a
+thread, one chunk ahead of the connection, and handed over as fast as the connection takes
+it.
 
 ``twisted.web.client.FileBodyProducer`` is not used: it reads on the reactor's thread,
 cannot hash, and with TLS may be resumed after its end (Twisted #8473).
@@ -12,6 +13,7 @@ cannot hash, and with TLS may be resumed after its end (Twisted #8473).
 from __future__ import annotations
 
 import hashlib
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import Enum
@@ -24,6 +26,7 @@ from zope.interface import implementer
 
 from swift_provider.client.file_source import FileSource
 from swift_provider.client.threads import Threads
+from swift_provider.errors import FileChangedError
 
 #: Parts up to this size are read and hashed at once, on the caller's thread.
 AT_ONCE_BYTES = 256 * 1024
@@ -55,6 +58,11 @@ class Body(ABC):
     def md5(self) -> str:
         """Hex digest of what was sent; complete once :attr:`finished`."""
 
+    @property
+    @abstractmethod
+    def crc32(self) -> int:
+        """CRC-32 of what was sent; complete once :attr:`finished`."""
+
     @abstractmethod
     def stopProducing(self) -> None:
         """Hand nothing over any more."""
@@ -70,6 +78,7 @@ class BytesBody(Body):
     def __init__(self, content: bytes, *, declare: bool = True) -> None:
         self._content = content
         self._md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        self._crc32 = zlib.crc32(content)
         self._finished = False
         self.length = len(content)
         self.declared_md5 = self._md5 if declare else None
@@ -82,6 +91,10 @@ class BytesBody(Body):
     @property
     def md5(self) -> str:
         return self._md5
+
+    @property
+    def crc32(self) -> int:
+        return self._crc32
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         """Hand everything over and drop it: a finished exchange stays in memory until the
@@ -120,9 +133,17 @@ class FileBody(Body):
     the body is stopped is dropped; the file may be closed meanwhile.
 
     :param reading: the threads that read and hash the file.
+    :param crc32: what the request's headers say about these bytes; ``None`` if nothing.
     """
 
-    def __init__(self, source: FileSource, offset: int, length: int, reading: Threads) -> None:
+    def __init__(
+        self,
+        source: FileSource,
+        offset: int,
+        length: int,
+        reading: Threads,
+        crc32: int | None = None,
+    ) -> None:
         self.length = length
         self.on_progress = _ignore
         self._source = source
@@ -130,6 +151,8 @@ class FileBody(Body):
         self._end = offset + length
         self._threads = reading
         self._hash = hashlib.md5(usedforsecurity=False)
+        self._crc32 = 0
+        self._announced_crc32 = crc32
         self._state = _State.READY
         self._reading: Deferred[bytes] | None = None
         self._chunk: bytes | None = None
@@ -142,6 +165,10 @@ class FileBody(Body):
     @property
     def md5(self) -> str:
         return self._hash.hexdigest()
+
+    @property
+    def crc32(self) -> int:
+        return self._crc32
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         """:returns: fires once every byte was handed over; fails if the file cannot be read."""
@@ -196,10 +223,24 @@ class FileBody(Body):
         """Runs in a thread."""
         data = self._source.read_at(offset, length)
         self._hash.update(data)
+        self._crc32 = zlib.crc32(data, self._crc32)
         if offset + length == self._end:
             # Before the last bytes are sent: without them Swift stores nothing.
             self._source.check_unchanged()
+            self._check_announced()
         return data
+
+    def _check_announced(self) -> None:
+        """A change within one tick of the filesystem's clock leaves size and mtime as they
+        were, and so does a program that sets the mtime back.
+
+        :raises FileChangedError: if these are not the bytes that the headers are about.
+        """
+        if self._announced_crc32 not in (None, self._crc32):
+            raise FileChangedError(
+                f"{self._source.path} changed while it was read: it was read twice, and the "
+                "second time it had other bytes"
+            )
 
     def _was_read(self, chunk: bytes) -> None:
         self._reading = None
@@ -231,9 +272,12 @@ def _ignore(_count: int) -> None:
     pass
 
 
-def make_body(source: FileSource, offset: int, length: int, reading: Threads) -> Body:
+def make_body(
+    source: FileSource, offset: int, length: int, reading: Threads, crc32: int | None = None
+) -> Body:
     """The right body for a part of a file, for one attempt.
 
+    :param crc32: of a large part, if the request's headers have it; else ``None``.
     :raises FileChangedError: if the file was written to since it was opened.
     :raises OSError: if it cannot be read.
     """
@@ -241,4 +285,4 @@ def make_body(source: FileSource, offset: int, length: int, reading: Threads) ->
         content = source.read_at(offset, length)
         source.check_unchanged()
         return BytesBody(content)
-    return FileBody(source, offset, length, reading)
+    return FileBody(source, offset, length, reading, crc32)

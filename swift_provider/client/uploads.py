@@ -1,9 +1,10 @@
 """The PUT of a file, or of one segment of it, from the first attempt to the proof.
 
-The steps of :func:`upload`, in the order of this file: make a fresh body for each
-attempt, send it (:mod:`swift_provider.client.requester`), compare the ETag in Swift's
-answer with the MD5 of what was sent. An object that is not what was sent is overwritten
-by the next attempt, and removed after the last one.
+The steps of :func:`upload`, in the order of this file: compute the file's CRC-32 for the
+object's metadata, make a fresh body for each attempt, send it
+(:mod:`swift_provider.client.requester`), compare the ETag in Swift's answer with the MD5
+of what was sent. An object that is not what was sent is overwritten by the next attempt,
+and removed after the last one.
 """
 
 from __future__ import annotations
@@ -12,14 +13,21 @@ import logging
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from swift_provider.client.answers import ObjectInfo, header, normal_etag, object_info
+from swift_provider.client.answers import (
+    ObjectInfo,
+    crc32_mark,
+    header,
+    normal_etag,
+    object_info,
+)
+from swift_provider.client.crc32 import crc32_of
 from swift_provider.client.file_source import FileSource
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.request import Request
 from swift_provider.client.requester import Requester, drained
 from swift_provider.client.slots import Lane
 from swift_provider.client.threads import Threads
-from swift_provider.client.upload_bodies import Body, make_body
+from swift_provider.client.upload_bodies import AT_ONCE_BYTES, Body, make_body
 from swift_provider.errors import (
     DamagedError,
     ObjectExistsError,
@@ -39,6 +47,13 @@ class FilePart(NamedTuple):
     size: int
 
 
+class Uploaded(NamedTuple):
+    """What was stored: the object's facts, and the CRC-32 of what was read."""
+
+    info: ObjectInfo
+    crc32: int
+
+
 async def upload(
     requester: Requester,
     reading: Threads,
@@ -46,15 +61,18 @@ async def upload(
     name: str,
     part: FilePart,
     *,
+    noting: Threads | None,
     if_absent: bool = False,
     metadata: Mapping[bytes, bytes] | None = None,
-) -> ObjectInfo:
+) -> Uploaded:
     """Store a part of a file as one object.
 
     :param reading: reads and hashes the file, where the part is large.
+    :param noting: computes the CRC-32 for the object's metadata, where the part is large;
+        ``None`` to store the object without it.
     :param if_absent: do not overwrite. Ceph RGW overwrites all the same.
     :param metadata: further headers, which stay with the object.
-    :returns: the object's facts; its ETag is the MD5 of what was read.
+    :returns: the ETag is the MD5 of what was read.
     :raises ObjectExistsError: if ``if_absent``, and another object is there.
     :raises FileChangedError: if the file changed meanwhile; nothing was stored then.
     :raises OSError: if the file cannot be read.
@@ -65,10 +83,18 @@ async def upload(
         headers[b"If-None-Match"] = b"*"
     sent: list[Body] = []
     damaged = False
+    crc32 = None
+    if noting is not None and part.size > AT_ONCE_BYTES:
+        # Headers go before the body, so the file is read twice; the second time it mostly
+        # comes from the page cache. No slot is held meanwhile.
+        crc32 = await noting.run(crc32_of, part.source)
 
     def fresh_body() -> Body:
-        sent.append(make_body(part.source, part.offset, part.size, reading))
-        return sent[-1]
+        body = make_body(part.source, part.offset, part.size, reading, crc32)
+        if noting is not None:
+            headers.update(crc32_mark(body.crc32 if crc32 is None else crc32))
+        sent.append(body)
+        return body
 
     request = Request(
         "PUT",
@@ -80,7 +106,7 @@ async def upload(
         size=part.size,
     )
 
-    async def compare(exchange: Exchange) -> ObjectInfo:
+    async def compare(exchange: Exchange) -> Uploaded:
         nonlocal damaged
         if exchange.status == 202:
             # Swift stored nothing: a PUT or DELETE with a newer timestamp came before
@@ -98,7 +124,7 @@ async def upload(
                 DamagedError, "what Swift stored is not what was sent", status=exchange.status
             )
         await drained(exchange)
-        return object_info(name, exchange.headers, part.size)
+        return Uploaded(object_info(name, exchange.headers, part.size), sent[-1].crc32)
 
     try:
         return await requester.perform(request, compare)
@@ -119,27 +145,28 @@ async def upload(
 
 async def _found(
     requester: Requester, container: str, name: str, sent: list[Body]
-) -> ObjectInfo | None:
+) -> Uploaded | None:
     """The object, if it is what one of the attempts sent to its end."""
     try:
         info = await requester.head(container, name, newest=True)
     except ObjectNotFoundError:
         return None
-    complete = {body.md5 for body in sent if body.finished}
-    is_ours = info.is_plain and not info.expires and info.etag in complete
-    return info if is_ours else None
+    if not info.is_plain or info.expires:
+        return None
+    complete = {body.md5: body.crc32 for body in sent if body.finished}
+    return Uploaded(info, complete[info.etag]) if info.etag in complete else None
 
 
 async def _found_or_removed(
     requester: Requester, container: str, name: str, sent: list[Body]
-) -> ObjectInfo | None:
+) -> Uploaded | None:
     """Look whether the object really is damaged, and remove it if so."""
     try:
-        info = await _found(requester, container, name, sent)
-        if info is None:
+        found = await _found(requester, container, name, sent)
+        if found is None:
             request = Request("DELETE", container, name, accepts=frozenset({404}))
             await requester.perform(request, drained)
-        return info
+        return found
     except SwiftProviderError as error:
         logger.warning("A damaged object is left in Swift as %s/%s: %s", container, name, error)
         return None

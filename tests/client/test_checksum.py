@@ -14,8 +14,8 @@ from swift_provider.client.answers import ObjectInfo
 from swift_provider.client.checksum import (
     Checksum,
     SegmentsChecksum,
-    checksum_for,
     file_matches,
+    proof_for,
     segment_sizes,
 )
 
@@ -51,7 +51,7 @@ def flipped(content: bytes, at: int) -> bytes:
 
 def known(facts: ObjectInfo) -> Checksum:
     """The checksum that an object's headers offer."""
-    checksum = checksum_for(facts)
+    checksum = proof_for(facts)
     assert checksum is not None
     return checksum
 
@@ -138,7 +138,7 @@ def test_an_empty_object() -> None:
 )
 def test_what_cannot_be_proven_says_so(facts: dict[str, Any]) -> None:
     """There is no checksum where the ETag cannot be computed from the content."""
-    assert checksum_for(info(**{"etag": md5(b"something else"), **facts})) is None
+    assert proof_for(info(**{"etag": md5(b"something else"), **facts})) is None
 
 
 def test_the_sizes_of_segments() -> None:

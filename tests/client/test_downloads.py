@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from swift_provider.client.answers import ObjectInfo
-from swift_provider.client.checksum import checksum_for
+from swift_provider.client.checksum import proof_for
 from swift_provider.client.download_turns import Turns
 from swift_provider.client.downloads import PARK_SECONDS, State, StreamedDownload, WholeDownload
 from swift_provider.client.observer import Observer
@@ -131,7 +131,7 @@ class Bench:
         self.download = StreamedDownload(
             info,
             self.first,
-            checksum_for(info),
+            proof_for(info),
             rest,
             self.tries,
             turns or Turns(self.clock),

@@ -16,24 +16,28 @@ from swift_provider.client import FileSource, Store
 from swift_provider.client.threads import THREADS, Threads
 from swift_provider.client.upload_bodies import AT_ONCE_BYTES
 from tests.client.conftest import Faulty, PutObject
-from tests.client.trouble import LARGE, MakeFile, begin, content_of, puts, soon, until
-from tests.servers.faults import Answer
+from tests.client.trouble import HUGE, LARGE, MakeFile, begin, content_of, puts, soon, until
+from tests.servers.faults import Answer, Stall, in_request
 
 
 class GatedSource(FileSource):
     """A file that cannot be read before the gate is open.
 
-    :ivar reading: an entry for each thread that reads, or waits for the gate.
+    :ivar gated: only threads whose names contain this wait for the gate.
+    :ivar reading: an entry for each of these threads that reads, or waits for the gate.
     """
 
     def __init__(self, descriptor: int, path: str) -> None:
         super().__init__(descriptor, path)
         self.gate = threading.Event()
+        self.gated = ""
         self.reading: list[str] = []
 
     def read_at(self, offset: int, length: int) -> bytes:
-        self.reading.append(threading.current_thread().name)
-        assert self.gate.wait(60)
+        name = threading.current_thread().name
+        if self.gated in name:
+            self.reading.append(name)
+            assert self.gate.wait(60)
         return super().read_at(offset, length)
 
 
@@ -87,6 +91,25 @@ async def test_an_upload_does_not_wait_for_hashing(
     assert len(gated.reading) == THREADS
 
 
+async def test_an_upload_in_flight_does_not_wait_for_those_that_begin(
+    faulty: Faulty, container: str, make_file: MakeFile, gated: GatedSource, blocked: Blocked
+) -> None:
+    """A file that is being sent is read on while the files of later uploads are read for
+    their CRC-32.
+    """
+    store = faulty.store(container)
+    faulty.proxy.add(stall := Stall(in_request(100_000), match=("PUT", "/first$")))
+    first = begin(store.put("first", make_file(content_of(HUGE))))
+    await soon(stall.happened())
+    gated.gated = "swift-crc32"
+    names = iter("abcdefgh")
+    await blocked.add(lambda: store.put(next(names), gated))
+    stall.release()
+    await soon(first)
+    assert len(gated.reading) == THREADS
+    assert len(puts(faulty)) == 1
+
+
 async def test_a_sign_in_does_not_wait_for_hashing(
     faulty: Faulty, container: str, put_object: PutObject, gated: GatedSource, blocked: Blocked
 ) -> None:
@@ -106,6 +129,7 @@ async def test_a_sign_in_does_not_wait_for_reading(
     """A rejected token is replaced while all reading threads are blocked by uploads."""
     store = faulty.store(container)
     await store.check()
+    gated.gated = "swift-read"
     names = iter("abcdefgh")
     await blocked.add(lambda: store.put(next(names), gated))
     await until(lambda: len(puts(faulty)) == THREADS + 1)

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from swift_provider.client import FileSource, ListedObject, ObjectInfo
-from swift_provider.client.checksum import SegmentsChecksum, checksum_for, file_matches
+from swift_provider.client.checksum import SegmentsChecksum, file_matches, proof_for
 from swift_provider.errors import (
     AccessDeniedError,
     ConnectionFailedError,
@@ -145,7 +145,7 @@ class LyingStore:
     async def same_content(self, info: ObjectInfo, source: FileSource) -> bool:
         if info.size != source.size:
             return False
-        checksum = checksum_for(info)
+        checksum = proof_for(info)
         if checksum is None:
             manifest = await self._ask("GET", info.name, lambda: self._stored("GET", info.name))
             checksum = SegmentsChecksum(info.etag, [row.size for row in manifest.rows or ()])
@@ -160,7 +160,7 @@ class LyingStore:
             rows = rows[length:]
             await self._ask("GET", None, lambda: None)
 
-    async def get(self, path: str) -> LyingDownload:
+    async def get(self, path: str, *, prove: bool = False) -> LyingDownload:
         def begin() -> LyingDownload:
             stored = self._stored("GET", path)
             content = self._swift.served(path)
@@ -247,6 +247,7 @@ class LyingDownload:
 
     def __init__(self, info: ObjectInfo, content: bytes, turns: Turns, *, breaks: bool) -> None:
         self.info = info
+        self.checked = not info.dynamic_large
         self._content = content
         self._turns = turns
         self._breaks = breaks

@@ -152,7 +152,8 @@ class Restore(Job[Tally]):
 
         :raises KeptError: if the object is not what the database says.
         """
-        download = await self._store.get(file.path)
+        # Without a SHA-256 to compare, Swift's own MD5 has to say what comes to the disk.
+        download = await self._store.get(file.path, prove=file.sha256 is None)
         try:
             new = NewFile(self._disk, file)
             try:
