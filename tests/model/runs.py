@@ -141,13 +141,14 @@ def run_upload(world: World) -> None:
 
 
 def run_verify(world: World) -> None:
-    """``verify``."""
+    """``verify``, with or without ``--deep``."""
+    deep = world.rng.random() < 0.5
     homeserver, swift = world.homeserver, world.swift
     old = set(homeserver.files)
     base_path = os.fspath(homeserver.base)
     job, status = _run(
         world,
-        lambda store, database: Verify(None, store, database, base_path, Progress()),
+        lambda store, database: Verify(None, store, database, base_path, Progress(), deep=deep),
     )
     if status != DONE or job.holes:  # type: ignore[attr-defined]
         return
@@ -156,8 +157,9 @@ def run_verify(world: World) -> None:
             continue
         file, disk, stored = homeserver.files[path], homeserver.read(path), swift.whole(path)
         if disk is None:
-            # It downloads nothing, so it sees only the length.
+            # If it downloads nothing, it sees only the length.
             _must(stored is not None and len(stored) == len(file.content), path, "nowhere")
+            _must(not (deep and file.proven) or stored == file.content, path, "wrong in Swift")
             continue
         right = disk == file.content if file.proven else len(disk) == len(file.content)
         _must(right, path, "wrong on disk")

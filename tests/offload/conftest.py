@@ -218,6 +218,22 @@ class Objects:
         manifest = {"X-Object-Manifest": f"{self.container}/parts/{name}"}
         self._connection.put_object(self.container, name, b"", headers=manifest)
 
+    def put_manifest(self, name: str, segments: list[str], **keys: str) -> None:
+        """Join these segments under a name; the metadata of an object there stays.
+
+        :param keys: more keys of each row of the manifest.
+        """
+        rows = [{"path": f"/{self.container}_segments/{one}", **keys} for one in segments]
+        metadata = self.headers(name) if name in self.names() else {}
+        kept = {key: metadata[key] for key in metadata if key.startswith("x-object-meta-")}
+        self._connection.put_object(
+            self.container,
+            name,
+            json.dumps(rows),
+            headers=kept,
+            query_string="multipart-manifest=put",
+        )
+
     def put_segment(self, name: str, content: bytes) -> None:
         """Store an object in the container that has this one's segments."""
         container = f"{self.container}_segments"

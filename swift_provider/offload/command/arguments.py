@@ -99,11 +99,18 @@ def parser() -> argparse.ArgumentParser:
     verify = command(
         "verify",
         "Check that each media in Synapse's database has an intact copy on disk or in Swift, and "
-        "none that is bad on disk. Nothing is downloaded: of an object without a file on disk "
-        "only the length is compared with the database, not the SHA-256.",
+        "none that is bad on disk. Without --deep nothing is downloaded: of an object without a "
+        "file on disk only the length is compared with the database, not the SHA-256.",
     )
     _add_base_path(verify)
     _add_swift(verify)
+    verify.add_argument(
+        "--deep",
+        action="store_true",
+        help="download each object, too, and compare its content with the SHA-256 in Synapse's "
+        "database, or with Swift's own checksum if the database has none; nothing is written to "
+        "the disk",
+    )
     prune = command(
         "prune", "Print the names of objects in Swift whose media Synapse does not know any more."
     )

@@ -66,7 +66,8 @@ def verify(inputs: Inputs) -> int:
         closing(inputs.database()) as database,
         closing(inputs.progress(None)) as progress,
     ):
-        job = Verify(reactor, store, database, base_path, progress)
+        deep = inputs.arguments.deep
+        job = Verify(reactor, store, database, base_path, progress, deep=deep)
         return _run(inputs, store, job, database, lambda: SOME_FAILED if job.holes else DONE)
 
 

@@ -1,10 +1,10 @@
 """The job ``verify``: counts for each media that Synapse knows where an intact copy is.
 
 It compares the database with the disk and with Swift. It asks Swift about each object,
-because a listing may be late, and about each segment of a large one. It downloads
-nothing. So it compares the content of an object with the file on disk; if there is none,
-only the length with the database. Thumbnails are left out, because Synapse can make them
-again from the media.
+because a listing may be late, and about each segment of a large one. It compares the
+content of an object with the file on disk; if there is none, only the length with the
+database. If asked to, it also downloads each object and compares its content with the
+database. Thumbnails are left out, because Synapse can make them again from the media.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from swift_provider.client import ObjectInfo, Store
 from swift_provider.errors import KeptError, ObjectNotFoundError
+from swift_provider.offload.checked_object import content_flaw
 from swift_provider.offload.contents import known_contents
 from swift_provider.offload.database import Database
 from swift_provider.offload.disk import Expected
@@ -29,15 +30,18 @@ ONLY_DISK = "Only on disk"
 ONLY_SWIFT = "Only in Swift"
 BOTH_DIFFERENT = "On disk and in Swift but different"
 BAD_FILE = "Wrong or unreadable on disk, whole in Swift"
+BAD_OBJECT = "Wrong in Swift, not on disk"
 NOWHERE = "Nowhere"
 #: Synapse cannot serve these media, or may serve wrong bytes.
-HOLES = (BOTH_DIFFERENT, BAD_FILE, NOWHERE)
+HOLES = (BOTH_DIFFERENT, BAD_FILE, BAD_OBJECT, NOWHERE)
+DOWNLOADED_BYTES = "Downloaded bytes"
 
 
 class Verify(Job[Tally]):
     """One run; ``tally.counts`` has the media by where an intact copy is.
 
     :param base_path: Synapse's media store.
+    :param deep: download the objects.
     """
 
     def __init__(
@@ -47,12 +51,20 @@ class Verify(Job[Tally]):
         database: Database,
         base_path: str,
         progress: Progress,
+        *,
+        deep: bool = False,
     ) -> None:
         super().__init__(reactor, store, progress, Tally())
-        for outcome in (BOTH_EQUAL, ONLY_DISK, ONLY_SWIFT, *HOLES):
+        self._outcomes = [BOTH_EQUAL, ONLY_DISK, ONLY_SWIFT, *HOLES]
+        if not deep:
+            self._outcomes.remove(BAD_OBJECT)
+        for outcome in self._outcomes:
             self.tally.counts[outcome] = 0
+        if deep:
+            self.tally.counts[DOWNLOADED_BYTES] = 0
         self._database = database
         self._base_path = base_path
+        self._deep = deep
 
     @property
     def holes(self) -> int:
@@ -77,23 +89,46 @@ class Verify(Job[Tally]):
             self.tally.counts[outcome] += 1
             if outcome in HOLES:
                 self.progress.note(f"{outcome}: {shown(file.path)}")
-        self.progress.advance(1, sum(self.tally.counts.values()), self.tally.failures)
+        counts = self.tally.counts
+        files = sum(counts[outcome] for outcome in self._outcomes)
+        self.progress.advance(1, files, self.tally.failures, counts[DOWNLOADED_BYTES])
 
     async def _look(self, file: Expected) -> str:
         info = await self._whole_object(file)
+        wrong = False
+        if self._deep and info is not None:
+            try:
+                wrong = await self._has_wrong_content(file)
+            except ObjectNotFoundError:
+                # Swift puts a replica aside if it finds damage in it while it is read.
+                self.progress.note(f"No longer in Swift after it was read: {shown(file.path)}")
+                info = None
         try:
             source = await self.threads.open_checked(self._base_path, file)
         except FileNotFoundError:
-            return NOWHERE if info is None else ONLY_SWIFT
+            if info is None:
+                return NOWHERE
+            return BAD_OBJECT if wrong else ONLY_SWIFT
         except KeptError as error:
             # Synapse serves what is on its disk, whatever Swift has.
             self.progress.note(f"On disk, but {error}: {shown(file.path)}")
-            return NOWHERE if info is None else BAD_FILE
+            return NOWHERE if info is None or wrong else BAD_FILE
         with source:
             if info is None:
                 return ONLY_DISK
+            if wrong:
+                return BOTH_DIFFERENT
             same = await self._store.same_content(info, source)
             return BOTH_EQUAL if same else BOTH_DIFFERENT
+
+    async def _has_wrong_content(self, file: Expected) -> bool:
+        flaw = await content_flaw(self._store, file, self._downloaded)
+        if flaw is not None:
+            self.progress.note(f"In Swift, but {flaw}: {shown(file.path)}")
+        return flaw is not None
+
+    def _downloaded(self, count: int) -> None:
+        self.tally.counts[DOWNLOADED_BYTES] += count
 
     async def _whole_object(self, file: Expected) -> ObjectInfo | None:
         """The object; ``None`` if there is none, or if it is not whole or will not last."""
