@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from synapse.media._base import FileInfo, Responder
@@ -21,7 +22,7 @@ from synapse.module_api.errors import ConfigError as SynapseConfigError
 from synapse.module_api.errors import SynapseError
 from twisted.internet.defer import Deferred
 
-from swift_provider.client import FileSource, Store
+from swift_provider.client import Download, FileSource, Store
 from swift_provider.config import Settings, parse_settings
 from swift_provider.errors import (
     ConfigError,
@@ -29,6 +30,8 @@ from swift_provider.errors import (
     ObjectNotFoundError,
     SwiftProviderError,
 )
+from swift_provider.module.client_request import is_head
+from swift_provider.module.later_download import LaterDownload
 from swift_provider.module.log_context import begin_for_caller, log_for_callers
 from swift_provider.module.matrix_errors import error_for_client
 from swift_provider.module.metrics import Metrics
@@ -171,7 +174,7 @@ class SwiftStorageProviderBackend(StorageProvider):
                 await self._store.put(path, source)
 
     async def fetch(self, path: str, file_info: FileInfo) -> Responder | None:
-        """Look for a file.
+        """Look for a file, and begin to download it. For a HEAD request, only look for it.
 
         :returns: ``None`` if Swift says that there is no such object, and only then; also
             for a file of the URL preview cache, which this provider never stores.
@@ -180,7 +183,7 @@ class SwiftStorageProviderBackend(StorageProvider):
         if file_info.url_cache:
             return None
         try:
-            download = await make_deferred_yieldable(begin_for_caller(self._store.get, path))
+            download = await make_deferred_yieldable(begin_for_caller(self._find, path, is_head()))
         except ObjectNotFoundError as error:
             logger.debug("%s", error)
             return None
@@ -188,6 +191,11 @@ class SwiftStorageProviderBackend(StorageProvider):
             raise error_for_client(error, "fetch", path) from error
         local_path = None if self._media_store is None else os.path.join(self._media_store, path)
         return SwiftResponder(download, path, local_path, self._reactor, self._api.defer_to_thread)
+
+    async def _find(self, path: str, head: bool) -> Download | LaterDownload:
+        if head:
+            return LaterDownload(await self._store.head(path), partial(self._store.get, path))
+        return await self._store.get(path)
 
     async def delete(self, path: str, file_info: FileInfo) -> None:
         """Delete a file. Succeeds if there is no such file.

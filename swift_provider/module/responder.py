@@ -19,7 +19,7 @@ from typing import Any
 from synapse.media._base import ConsumerRequestedStopError, Responder
 from synapse.media.media_storage import BackgroundFileConsumer
 from synapse.module_api import make_deferred_yieldable, run_in_background
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
@@ -27,6 +27,8 @@ from twisted.web.http import Request
 
 from swift_provider.client import Download
 from swift_provider.errors import ConsumerStoppedError, SwiftProviderError
+from swift_provider.module.client_request import request_behind
+from swift_provider.module.later_download import LaterDownload
 from swift_provider.module.matrix_errors import error_for_client
 from swift_provider.module.pull_back import PullBack
 
@@ -47,7 +49,7 @@ class SwiftResponder(Responder):
 
     def __init__(
         self,
-        download: Download,
+        download: Download | LaterDownload,
         path: str,
         local_path: str | None,
         clock: Any,
@@ -66,7 +68,7 @@ class SwiftResponder(Responder):
             self._pull_back.protect()
 
     def write_to_consumer(self, consumer: IConsumer) -> Deferred[None]:
-        """Stream the file.
+        """Stream the file. Nothing is written in answer to a HEAD request.
 
         :returns: fires when the consumer has all bytes and their length and checksum were
             right; if Synapse pulls the file back, when it has its final name. Fails with
@@ -74,15 +76,27 @@ class SwiftResponder(Responder):
             :class:`SynapseError` if Swift failed (503 if a retry may help); or with what
             the consumer raised.
         """
-        if isinstance(consumer, BackgroundFileConsumer):
-            pulled: Deferred[None] = make_deferred_yieldable(
-                run_in_background(self._write_to_disk, consumer)
-            )
-            return pulled
+        to_disk = isinstance(consumer, BackgroundFileConsumer)
+        write = self._write_to_disk if to_disk else self._write_response
+        written: Deferred[None] = make_deferred_yieldable(run_in_background(write, consumer))
+        return written
+
+    async def _write_response(self, consumer: IConsumer) -> None:
         if self._pull_back is not None:
             self._pull_back.unprotect()
-        delivered: Deferred[None] = make_deferred_yieldable(self._download.deliver(consumer))
-        return delivered.addErrback(self._fail, consumer)
+        request = request_behind(consumer)
+        if request is not None and request.method == b"HEAD":
+            return
+        try:
+            download = await self._begun()
+            await make_deferred_yieldable(download.deliver(consumer))
+        except Exception:
+            self._fail(Failure(), consumer).raiseException()
+
+    async def _begun(self) -> Download:
+        if isinstance(self._download, LaterDownload):
+            self._download = await self._download.begin()
+        return self._download
 
     async def _write_to_disk(self, consumer: Any) -> None:
         if self._pull_back is not None:
@@ -92,7 +106,8 @@ class SwiftResponder(Responder):
         wake = LoopingCall(_wake, consumer)
         wake.clock = self._clock
         try:
-            done = self._download.deliver(consumer)
+            download = await self._begun()
+            done = download.deliver(consumer)
             if not done.called:
                 run_in_background(consumer.wait).addErrback(self._writer_failed)
                 wake.start(WAKE_SECONDS, now=False)
@@ -119,14 +134,14 @@ class SwiftResponder(Responder):
         self._download.abandon()
         return None
 
-    def _fail(self, failure: Failure, consumer: Any) -> Failure:
+    def _fail(self, failure: Failure, consumer: IConsumer) -> Failure:
         if self._write_failure is not None:
             failure = self._write_failure
-        request = getattr(consumer, "wrapped_consumer", consumer)
-        disconnected = isinstance(request, Request) and request.channel is None
-        if disconnected or failure.check(ConsumerStoppedError):
+        request = request_behind(consumer)
+        disconnected = request is not None and request.channel is None
+        if disconnected or failure.check(ConsumerStoppedError, CancelledError):
             raise ConsumerRequestedStopError("the client has gone") from failure.value
-        if isinstance(request, Request):
+        if request is not None:
             _break_off(request)
         error = failure.value
         if isinstance(error, SwiftProviderError):

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 from synapse.media._base import ConsumerRequestedStopError
-from synapse.media.media_storage import BackgroundFileConsumer
+from synapse.media.media_storage import BackgroundFileConsumer, MultipartFileConsumer
 from synapse.module_api.errors import SynapseError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import StringTransport
@@ -25,6 +25,7 @@ from twisted.web.http import HTTPChannel, Request
 
 from swift_provider.client import Store, SwiftClient
 from swift_provider.config import parse_settings
+from swift_provider.module.later_download import LaterDownload
 from swift_provider.module.log_context import begin_for_caller
 from swift_provider.module.pull_back import MARK
 from swift_provider.module.responder import SwiftResponder
@@ -51,6 +52,18 @@ class Place:
 
         download = await Store(self.client, self.container).get("media")
         return SwiftResponder(download, "media", str(self.local), reactor, deferToThread)
+
+    async def later(self) -> SwiftResponder:
+        """What ``fetch`` returns for a HEAD request."""
+        from twisted.internet import reactor
+
+        store = Store(self.client, self.container)
+        download = LaterDownload(await store.head("media"), partial(store.get, "media"))
+        return SwiftResponder(download, "media", str(self.local), reactor, deferToThread)
+
+    def gets(self) -> int:
+        """How many GET requests there were."""
+        return sum(seen.method == "GET" for seen in self.proxy.requests)
 
     async def nothing_left(self) -> None:
         """No slot is taken, and no request is in flight."""
@@ -258,19 +271,80 @@ async def test_disk_is_full_after_the_last_byte(place: Place, storage: Storage) 
     await place.nothing_left()
 
 
+@pytest.mark.parametrize("multipart", [False, True])
+async def test_head_writes_nothing(place: Place, multipart: bool) -> None:
+    """In answer to a HEAD request nothing is written or asked for, to users and servers alike."""
+    place.local.write_bytes(b"another")
+    request = _request(b"HEAD")
+    consumer = (
+        MultipartFileConsumer(None, request, "text/plain", {}, "inline", None)
+        if multipart
+        else request
+    )
+    responder = await place.later()
+    with responder:
+        await responder.write_to_consumer(consumer)
+        assert place.local.read_bytes() == b"another"
+    assert not request.startedWriting
+    assert place.gets() == 0
+    await place.nothing_left()
+
+
+async def test_pull_back_for_head(place: Place) -> None:
+    """The download begins when Synapse pulls the file back; until then its name is free."""
+    stall = Stall(BEFORE_RESPONSE, match=("GET", ""))
+    place.proxy.add(stall)
+    _, pulled = _pull_back(await place.later(), partial(place.local.open, "wb"))
+    await stall.happened()
+    assert not place.local.exists()
+    stall.release()
+    await pulled
+    assert place.local.read_bytes() == BODY
+    await place.nothing_left()
+
+
+async def test_pull_back_for_head_is_cancelled(place: Place) -> None:
+    """Cancelling it while Swift has not answered leaves nothing behind."""
+    stall = Stall(BEFORE_RESPONSE, match=("GET", ""))
+    place.proxy.add(stall)
+    _, pulled = _pull_back(await place.later(), partial(place.local.open, "wb"))
+    await stall.happened()
+    pulled.cancel()
+    with pytest.raises(ConsumerRequestedStopError):
+        await pulled
+    assert list(place.local.parent.iterdir()) == []
+    await place.nothing_left()
+
+
+async def test_pull_back_for_head_fails(place: Place) -> None:
+    """An object that was deleted after the HEAD is an error, and leaves no file."""
+    place.proxy.add(Answer(404, match=("GET", "/media$"), times=None))
+    _, pulled = _pull_back(await place.later(), partial(place.local.open, "wb"))
+    with pytest.raises(SynapseError):
+        await pulled
+    assert list(place.local.parent.iterdir()) == []
+    await place.nothing_left()
+
+
 @pytest.mark.parametrize("body", [BODY, b"small"])
 async def test_client_has_gone_before(place: Place, storage: Storage, body: bytes) -> None:
     """If the client has disconnected, Synapse gets its own error for that."""
     storage.put(place.container, "media", body)
-    channel = HTTPChannel()
-    channel.makeConnection(StringTransport())
-    request = Request(channel)
+    request = _request(b"GET")
     request.channel = None  # as after connectionLost
     responder = await place.responder()
     with responder, pytest.raises(ConsumerRequestedStopError):
         await responder.write_to_consumer(request)
-    channel.setTimeout(None)
     await place.nothing_left()
+
+
+def _request(method: bytes) -> Request:
+    channel = HTTPChannel()
+    channel.makeConnection(StringTransport())
+    channel.setTimeout(None)
+    request = Request(channel)
+    request.method = method
+    return request
 
 
 async def _turn(reactor: Any) -> None:

@@ -176,6 +176,26 @@ class Client:
         )
         return _checked(response).json()["content_uri"]
 
+    def request(
+        self,
+        method: str,
+        mxc: str,
+        headers: Mapping[str, str] | None = None,
+        /,
+        *,
+        kind: str = "download",
+        authenticated: bool = True,
+        **query: Any,
+    ) -> requests.Response:
+        """Any request for media; no status is an error.
+
+        :param kind: ``download`` or ``thumbnail``.
+        :param authenticated: ask the newer endpoint.
+        """
+        base = self._authenticated if authenticated else self._media
+        url = f"{base}/{kind}/{mxc.removeprefix('mxc://')}"
+        return self._session.request(method, url, headers=headers, params=query, timeout=300)
+
     def download(self, mxc: str) -> bytes:
         """:raises requests.RequestException: if the answer is no 200, or ends early."""
         url = f"{self._authenticated}/download/{mxc.removeprefix('mxc://')}"
