@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
@@ -608,6 +610,18 @@ async def test_slow_client_slows_the_server_down(bench):
     client.transport.resumeProducing()
     await client.until(lambda: len(client.data) > total)
     assert len(client.data.partition(b"\r\n\r\n")[2]) == total
+
+
+async def test_send_buffer(bench):
+    """The kernel holds back no more for new connections than the proxy is told."""
+    proxy, _ = await bench.raw()
+    proxy.send_buffer = 16 * 1024
+    await bench.client(proxy, GET)
+    await settled(lambda: proxy.connections_open)
+    (relay,) = proxy._relays
+    handle = relay._front.transport.getHandle()
+    # Linux doubles what it is told, to have room for its own records.
+    assert handle.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * proxy.send_buffer
 
 
 async def test_slow_server_slows_the_client_down(bench):

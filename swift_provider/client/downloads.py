@@ -5,13 +5,13 @@ before anything is delivered. A larger one is delivered as it comes: a Twisted p
 producer with back-pressure, so that a consumer that pauses stops the reading from the
 connection. What the consumer gets is counted and hashed. A body that breaks or falls
 silent is resumed by another request from where it stopped, as long as each request gets
-further.
+further. Of a part of an object only the length is checked: the checksum is of the whole.
 
 ======== ==================================================================
 state    meaning, and what leads out of it
 ======== ==================================================================
 OPEN     the headers are in, the body was not asked for: *deliver* → FLOWING,
-         a few seconds → PARKED
+         a few seconds, or *deliver* of a part that begins later → PARKED
 FLOWING  bytes go to the consumer: *pause* → PAUSED, the end → DONE,
          a break → REOPENING
 PAUSED   connection and slot are held, nothing is read: *resume* → FLOWING in
@@ -83,9 +83,11 @@ class Download(ABC):
     checked: bool
 
     @abstractmethod
-    def deliver(self, consumer: IConsumer) -> Deferred[None]:
+    def deliver(self, consumer: IConsumer, part: range | None = None) -> Deferred[None]:
         """Write the body to ``consumer``, as its registered push producer. Call once.
 
+        :param part: the positions of the bytes to write, at least one, in an object whose
+            size is known; ``None`` for all.
         :returns: fires once every byte was written and was right. Fails with
             :class:`~swift_provider.errors.ConsumerStoppedError` if the consumer stops
             it, with :class:`~swift_provider.errors.SwiftError` if it cannot be
@@ -169,7 +171,7 @@ class WholeDownload(Download):
         self._abandoned = False
         self._stopped = False
 
-    def deliver(self, consumer: IConsumer) -> Deferred[None]:
+    def deliver(self, consumer: IConsumer, part: range | None = None) -> Deferred[None]:
         done: Deferred[None] = Deferred()
         if self._abandoned:
             done.errback(ConsumerStoppedError("the download was abandoned"))
@@ -178,7 +180,7 @@ class WholeDownload(Download):
             consumer.registerProducer(self, True)
             try:
                 if not self._stopped:
-                    consumer.write(self._content)
+                    consumer.write(self._content[part.start : part.stop] if part else self._content)
             finally:
                 consumer.unregisterProducer()
         except Exception:
@@ -237,17 +239,21 @@ class Rest:
         """What the download is about, for its errors."""
         return Target("GET", self._container, self._info.name)
 
-    async def request(self, offset: int, tries: Tries) -> tuple[Exchange, int]:
+    async def request(
+        self, offset: int, tries: Tries, stop: int | None = None
+    ) -> tuple[Exchange, int]:
         """Ask for the body from ``offset`` on.
 
         :param tries: how many attempts are left.
+        :param stop: only up to this offset; ``None`` for the end of the object.
         :returns: the exchange, its body untouched, which the caller closes; and the
-            offset at which that body begins, which may be lower.
+            offset at which that body begins, which may be lower. The body may go on after
+            ``stop``.
         :raises ObjectChangedError: if it is not the same object any more.
         :raises SwiftProviderError: if it failed for good.
         """
         try:
-            return await self._request(offset, tries)
+            return await self._request(offset, tries, stop)
         except ObjectChangedError:
             # Ceph RGW compares a large object's ETag with that of an empty manifest, so
             # that If-Match never matches. Other servers may want quotes around the ETag,
@@ -258,11 +264,13 @@ class Rest:
             if (now.etag, now.size) != (self._info.etag, self._info.size):
                 raise
             self._match = False
-            return await self._request(offset, tries)
+            return await self._request(offset, tries, stop)
 
-    async def _request(self, offset: int, tries: Tries) -> tuple[Exchange, int]:
+    async def _request(self, offset: int, tries: Tries, stop: int | None) -> tuple[Exchange, int]:
         headers = {}
-        if offset:
+        if stop is not None:
+            headers[b"Range"] = b"bytes=%d-%d" % (offset, stop - 1)
+        elif offset:
             headers[b"Range"] = b"bytes=%d-" % offset
         if self._match and self._info.etag:
             headers[b"If-Match"] = self._info.etag.encode("latin-1")
@@ -293,6 +301,11 @@ def _range_begins(request: Request, exchange: Exchange, offset: int) -> int:
             RequestRefusedError, f"asked for the bytes from {offset} on, Swift sends {shown[:60]!r}"
         )
     return int(begins)
+
+
+def _body_stop(exchange: Exchange, begins: int) -> int | None:
+    """The offset in the object at which a response's body ends; ``None`` if it does not say."""
+    return None if exchange.length is None else begins + exchange.length
 
 
 @implementer(IPushProducer)
@@ -328,7 +341,9 @@ class StreamedDownload(Download):
         self._observer = requester.observer
         self._consumer: IConsumer | None = None
         self._done: Deferred[None] | None = None
-        self._position = 0
+        self._start = self._position = 0
+        self._stop: int | None = None  # of a part that ends before the object does
+        self._body_stop = _body_stop(exchange, 0)
         self._broken_at = -1  # lower than 0, because headers alone are progress, too
         self._skip = 0
         self._wanted = False
@@ -337,9 +352,14 @@ class StreamedDownload(Download):
         self._park_timer = TimeLimit(requester.clock, self._park)
         self._park_timer.watch(PARK_SECONDS, "nothing was wanted")
 
+    @property
+    def _end(self) -> int | None:
+        """How far to deliver; ``None`` if the object's size is not known."""
+        return self.info.size if self._stop is None else self._stop
+
     # What the consumer does
 
-    def deliver(self, consumer: IConsumer) -> Deferred[None]:
+    def deliver(self, consumer: IConsumer, part: range | None = None) -> Deferred[None]:
         assert self._consumer is None, "a download is delivered once"
         done: Deferred[None] = Deferred(lambda _: self.abandon())
         self._done = done
@@ -347,6 +367,8 @@ class StreamedDownload(Download):
             self._done = None
             done.errback(ConsumerStoppedError("the download was abandoned"))
             return done
+        if part is not None:
+            self._narrow(part)
         self._wanted = True
         self._consumer = consumer
         try:
@@ -358,6 +380,17 @@ class StreamedDownload(Download):
         if self._wanted and not self.state.final:
             self._flow()
         return done
+
+    def _narrow(self, part: range) -> None:
+        """Deliver only a part."""
+        if len(part) == self.info.size:
+            return
+        self._checksum = None
+        self._start = self._position = part.start
+        if part.stop != self.info.size:
+            self._stop = part.stop
+        if part.start and self.state is State.OPEN:
+            self._park()
 
     def pauseProducing(self) -> None:
         """The consumer wants nothing for now."""
@@ -442,13 +475,15 @@ class StreamedDownload(Download):
     async def _request_the_rest(self, error: SwiftError | None) -> None:
         if error is not None:
             await self._requester.wait_to_retry(error, self._tries)
-        exchange, begins = await self._rest.request(self._position, self._tries)
+        exchange, begins = await self._rest.request(self._position, self._tries, self._stop)
         if self.state.final:
             exchange.close()
             return
         self._reopening = None
-        self._observer.resumed()
+        if self._position > self._start:
+            self._observer.resumed()
         self._skip = self._position - begins
+        self._body_stop = _body_stop(exchange, begins)
         self._exchange = exchange
         self._enter(State.FLOWING)
         exchange.stream(self)
@@ -473,6 +508,8 @@ class StreamedDownload(Download):
         if self._skip:
             skipped, self._skip = data[: self._skip], max(0, self._skip - len(data))
             data = data[len(skipped) :]
+        if self._stop is not None:
+            data = data[: self._stop - self._position]
         if not data:
             return
         self._position += len(data)
@@ -483,16 +520,19 @@ class StreamedDownload(Download):
             self._consumer.write(data)
         except Exception:
             self._finish(State.FAILED, Failure())
+            return
+        if self._position == self._stop and self._body_stop != self._stop:
+            self._finish_checked()  # this response goes on after the part
 
     def body_ended(self, error: SwiftError | None) -> None:
         if self.state.final:
             return
-        size = self.info.size
-        if error is None and size is not None and self._position < size:
+        end = self._end
+        if error is None and end is not None and self._position < end:
             error = self._rest.target.error(
-                DamagedError, f"the body ended after {self._position} of {size} bytes"
+                DamagedError, f"the body ended at byte {self._position} of {end}"
             )
-        if error is not None and (size is None or self._position < size):
+        if error is not None and (end is None or self._position < end):
             self._broke(error)
         else:
             self._finish_checked()
@@ -500,7 +540,7 @@ class StreamedDownload(Download):
     def _finish_checked(self) -> None:
         """Nothing is missing. Compare the checksum."""
         right = self._checksum is None or self._checksum.right()
-        if right and self.info.size in (None, self._position):
+        if right and self._end in (None, self._position):
             self._finish(State.DONE, None)
             return
         wrong = self._rest.target.error(

@@ -49,11 +49,15 @@ def broken() -> SwiftError:
 
 
 class LoggedExchange:
-    """An exchange whose body comes when the test says so."""
+    """An exchange whose body comes when the test says so.
 
-    def __init__(self, log: list[Any], name: str) -> None:
+    :param length: of the body, in bytes; ``None`` if its headers do not say.
+    """
+
+    def __init__(self, log: list[Any], name: str, length: int | None) -> None:
         self._log = log
         self._name = name
+        self.length = length
         self.receiver: Any = None
         self.on_stream: Callable[[], None] = lambda: None
 
@@ -118,7 +122,7 @@ class Bench:
         self.log: list[Any] = []
         self.clock = Clock()
         self.consumer = LoggedConsumer(self.log)
-        self.first = LoggedExchange(self.log, "first")
+        self.first = LoggedExchange(self.log, "first", size)
         self.asked: list[Deferred[Any]] = []
         self.outcome: list[Any] = []
         info = info_of(CONTENT, size, **facts)
@@ -138,25 +142,30 @@ class Bench:
             self.requester,
         )
 
-    async def request(self, offset: int, tries: Tries) -> Any:
+    async def request(self, offset: int, tries: Tries, stop: int | None) -> Any:
         """In the place of the download's ``Rest``."""
         assert tries is self.tries
-        self.log.append(f"reopen at {offset}")
+        self.log.append(f"reopen at {offset}" + ("" if stop is None else f" up to {stop}"))
         asked: Deferred[Any] = Deferred(lambda _: self.log.append("reopening cancelled"))
         self.asked.append(asked)
         return await asked
 
-    def deliver(self) -> Deferred[None]:
-        self.done = done = self.download.deliver(self.consumer)
+    def deliver(self, part: range | None = None) -> Deferred[None]:
+        self.done = done = self.download.deliver(self.consumer, part)
         done.addCallbacks(
             lambda _: self.outcome.append("done"),
             lambda failure: self.outcome.append(failure.value),
         )
         return done
 
-    def answer(self, begins: int, on_stream: Callable[[], None] | None = None) -> LoggedExchange:
+    def answer(
+        self,
+        begins: int,
+        on_stream: Callable[[], None] | None = None,
+        length: int | None = None,
+    ) -> LoggedExchange:
         """Answers the last request for the rest."""
-        exchange = LoggedExchange(self.log, "next")
+        exchange = LoggedExchange(self.log, "next", length)
         if on_stream is not None:
             exchange.on_stream = on_stream
         self.asked[-1].callback((exchange, begins))
@@ -507,6 +516,149 @@ def test_a_wake_after_a_long_sleep_has_its_tries(bench: Bench) -> None:
     bench.download.body_ended(broken())
     assert bench.download.state is State.REOPENING
     bench.download.abandon()
+
+
+# Parts
+
+
+@pytest.mark.parametrize("state", [State.OPEN, State.PARKED])
+@pytest.mark.parametrize("part", [range(4, 10), range(4, 7)], ids=["to the end", "middle"])
+def test_a_part_is_requested(state: State, part: range) -> None:
+    """A part with another start lets go of the whole, and is requested by itself."""
+    bench = Bench().in_state(State.OPEN)
+    if state is State.PARKED:
+        bench.clock.advance(PARK_SECONDS)
+    bench.deliver(part)
+    assert bench.download.state is State.REOPENING
+    exchange = bench.answer(4, length=len(part))
+    exchange.receiver.chunk_received(CONTENT[4:6])
+    exchange.receiver.chunk_received(CONTENT[6 : part.stop])
+    assert bench.outcome == []
+    exchange.receiver.body_ended(None)
+    assert bench.log == [
+        "first close",
+        "register",
+        "reopen at 4" if part.stop == 10 else "reopen at 4 up to 7",
+        "next stream",
+        CONTENT[4:6],
+        CONTENT[6 : part.stop],
+        "next close",
+        "unregister",
+    ]
+    assert bench.outcome == ["done"]
+    nothing_left(bench)
+
+
+@pytest.mark.parametrize("received", [CONTENT[:6], CONTENT[:8], CONTENT])
+def test_a_part_at_the_beginning_ends_the_whole(bench: Bench, received: bytes) -> None:
+    """What the connection brings is delivered up to the part's end; then it is closed."""
+    bench.deliver(range(6))
+    bench.first.receiver.chunk_received(received[:3])
+    bench.first.receiver.chunk_received(received[3:])
+    bench.first.receiver.chunk_received(b"late")
+    assert bench.log == [
+        "register",
+        "first stream",
+        CONTENT[:3],
+        CONTENT[3:6],
+        "first close",
+        "unregister",
+    ]
+    assert bench.outcome == ["done"]
+
+
+def test_the_part_that_is_the_whole_is_checked(bench: Bench) -> None:
+    """``bytes=0-`` goes on with the request for the whole, and its checksum is compared."""
+    bench.deliver(range(len(CONTENT)))
+    bench.first.receiver.chunk_received(b"012345678X")
+    bench.first.receiver.body_ended(None)
+    assert bench.log == ["register", "first stream", b"012345678X", "first close", "unregister"]
+    assert bench.failed_with(DamagedError)
+
+
+@pytest.mark.parametrize("begins", [0, 1, 5])
+def test_an_answer_to_a_part_may_be_longer(bench: Bench, begins: int) -> None:
+    """Where Range was ignored, only the part is delivered."""
+    bench.deliver(range(5, 8))
+    exchange = bench.answer(begins, length=len(CONTENT) - begins)
+    exchange.receiver.chunk_received(CONTENT[begins:])
+    assert b"".join(entry for entry in bench.log if isinstance(entry, bytes)) == CONTENT[5:8]
+    assert bench.log[-2:] == ["next close", "unregister"]
+    assert bench.outcome == ["done"]
+
+
+@pytest.mark.parametrize("ended", [None, broken()], ids=["early", "broken"])
+@pytest.mark.parametrize("part", [range(2, 10), range(2, 8), range(8)])
+def test_a_broken_part_is_mended(bench: Bench, part: range, ended: SwiftError | None) -> None:
+    """FLOWING → REOPENING → FLOWING: only what is missing of the part is requested."""
+    bench.deliver(part)
+    exchange = bench.answer(2, length=len(part)) if part.start else bench.first
+    exchange.receiver.chunk_received(CONTENT[part.start : 5])
+    exchange.receiver.body_ended(ended)
+    assert bench.download.state is State.REOPENING
+    bench.clock.advance(1)
+    assert bench.log[-1] == ("reopen at 5" if part.stop == 10 else "reopen at 5 up to 8")
+    exchange = bench.answer(5, length=part.stop - 5)
+    exchange.receiver.chunk_received(CONTENT[5 : part.stop])
+    exchange.receiver.body_ended(None)
+    delivered = b"".join(entry for entry in bench.log if isinstance(entry, bytes))
+    assert delivered == CONTENT[part.start : part.stop]
+    assert bench.outcome == ["done"]
+
+
+def test_a_part_is_paused_and_parked(bench: Bench) -> None:
+    """FLOWING → PAUSED → PARKED → REOPENING: a part has the states of the whole."""
+    bench.deliver(range(2, 8))
+    bench.answer(2, length=6).receiver.chunk_received(CONTENT[2:4])
+    bench.download.pauseProducing()
+    bench.clock.advance(PARK_SECONDS)
+    assert bench.download.state is State.PARKED
+    bench.download.resumeProducing()
+    assert bench.log[-1] == "reopen at 4 up to 8"
+    bench.download.abandon()
+
+
+def test_a_pause_at_the_end_of_a_part(bench: Bench) -> None:
+    """A part whose last byte makes the consumer pause is done; nothing is requested."""
+    bench.consumer.on_write = lambda: bench.download.pauseProducing()
+    bench.deliver(range(4))
+    bench.first.receiver.chunk_received(CONTENT)
+    assert bench.outcome == ["done"]
+
+
+def test_a_stop_at_the_end_of_a_part(bench: Bench) -> None:
+    """A consumer that stops with the last byte has stopped the download."""
+    bench.consumer.on_write = lambda: bench.download.stopProducing()
+    bench.deliver(range(4))
+    bench.first.receiver.chunk_received(CONTENT)
+    assert bench.failed_with(ConsumerStoppedError)
+
+
+def test_only_a_download_that_began_is_resumed() -> None:
+    """The first request for a part does not count as a resumption; what mends it does."""
+    bench, resumed = Bench(), []
+    bench.requester.observer.resumed = lambda: resumed.append(True)
+    bench.deliver(range(2, 8))
+    exchange = bench.answer(2, length=6)
+    exchange.receiver.chunk_received(CONTENT[2:4])
+    assert resumed == []
+    exchange.receiver.body_ended(broken())
+    bench.clock.advance(1)
+    bench.answer(4, length=4)
+    assert resumed == [True]
+    bench.download.abandon()
+    nothing_left(bench)
+
+
+@pytest.mark.parametrize("part", [range(10), range(3), range(3, 7), range(9, 10)])
+def test_a_part_of_what_is_in_memory(part: range) -> None:
+    """A small body is cut from memory."""
+    log: list[Any] = []
+    download = WholeDownload(info_of(CONTENT, len(CONTENT)), CONTENT)
+    done: list[None] = []
+    download.deliver(LoggedConsumer(log), part).addCallback(done.append)
+    assert log == ["register", CONTENT[part.start : part.stop], "unregister"]
+    assert done == [None]
 
 
 # Bodies without a length, and 416

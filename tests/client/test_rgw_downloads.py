@@ -286,6 +286,24 @@ async def test_a_large_object_of_rgw_that_changes_later(
     assert rgw.asked()[-1] == ("GET", "bytes=1500000-", None, 206)
 
 
+async def test_a_part_of_a_large_object_of_rgw(
+    rgw: Rgw, make_file: Callable[[bytes], FileSource]
+) -> None:
+    """A part across segments arrives in spite of RGW's 412."""
+    await rgw.store.put("big", make_file(CONTENT))
+    rgw.proxy.requests.clear()
+    part, sink = range(MIB - 10, 2 * MIB + 10), Sink()
+    await (await rgw.store.get("big")).deliver(sink, part)
+    assert sink.content == CONTENT[part.start : part.stop]
+    wanted = f"bytes={part.start}-{part.stop - 1}"
+    assert rgw.asked() == [
+        ("GET", None, None, 200),
+        ("GET", wanted, etag_of([MIB, MIB, 500_000]), 412),
+        ("HEAD", None, None, 200),
+        ("GET", wanted, None, 206),
+    ]
+
+
 async def test_a_plain_object_of_rgw_is_resumed(
     rgw: Rgw, make_file: Callable[[bytes], FileSource]
 ) -> None:

@@ -17,6 +17,7 @@ waiting for a clock.
 
 from __future__ import annotations
 
+import socket
 from urllib.parse import urlsplit, urlunsplit
 
 from twisted.internet.defer import Deferred
@@ -33,6 +34,9 @@ class FaultProxy:
 
     :param tls: a context factory, as of ``tests.servers.tls``: the proxy speaks
         TLS with the client, and plain TCP with the server. ``None`` for no TLS.
+    :ivar send_buffer: bytes that the kernel may hold back on each new connection to a client;
+        ``None`` for its own choice, which is megabytes. A small one makes
+        ``bytes_to_client`` count what was really sent.
     """
 
     def __init__(self, reactor, target_host: str, target_port: int, *, tls=None) -> None:
@@ -50,6 +54,7 @@ class FaultProxy:
         self.target_connections_open = 0
         self.bytes_to_target = 0
         self.bytes_to_client = 0
+        self.send_buffer: int | None = None
         self._faults: list[Fault] = []
         self._resets_left = 0
         self._relays: set[Relay] = set()
@@ -170,6 +175,9 @@ class FaultProxy:
             self._resets_left -= 1
             front.transport.abortConnection()
             return None
+        if self.send_buffer is not None:
+            handle = front.transport.getHandle()
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer)
         relay = Relay(self, front, self.connections_ever)
         self._relays.add(relay)
         return relay
