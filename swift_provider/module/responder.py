@@ -27,6 +27,7 @@ from twisted.web.http import Request
 
 from swift_provider.client import Download
 from swift_provider.errors import ConsumerStoppedError, SwiftProviderError
+from swift_provider.module.byte_ranges import choose_part
 from swift_provider.module.client_request import request_behind
 from swift_provider.module.later_download import LaterDownload
 from swift_provider.module.matrix_errors import error_for_client
@@ -68,7 +69,9 @@ class SwiftResponder(Responder):
             self._pull_back.protect()
 
     def write_to_consumer(self, consumer: IConsumer) -> Deferred[None]:
-        """Stream the file. Nothing is written in answer to a HEAD request.
+        """Stream the file, or the part that a client asks for.
+
+        Nothing is written in answer to a HEAD request.
 
         :returns: fires when the consumer has all bytes and their length and checksum were
             right; if Synapse pulls the file back, when it has its final name. Fails with
@@ -85,11 +88,15 @@ class SwiftResponder(Responder):
         if self._pull_back is not None:
             self._pull_back.unprotect()
         request = request_behind(consumer)
-        if request is not None and request.method == b"HEAD":
-            return
+        part = None
+        if request is not None:
+            if request is consumer:  # a client's; another server's gets multipart
+                part = choose_part(request, self._download.info.size)
+            if request.method == b"HEAD" or (part is not None and not part):
+                return
         try:
             download = await self._begun()
-            await make_deferred_yieldable(download.deliver(consumer))
+            await make_deferred_yieldable(download.deliver(consumer, part))
         except Exception:
             self._fail(Failure(), consumer).raiseException()
 

@@ -290,6 +290,39 @@ async def test_head_writes_nothing(place: Place, multipart: bool) -> None:
     await place.nothing_left()
 
 
+@pytest.mark.parametrize("multipart", [False, True])
+async def test_only_a_client_gets_a_part(place: Place, multipart: bool) -> None:
+    """``Range`` of another server is ignored: its parts are those of multipart."""
+    request = _request(b"GET")
+    request.requestHeaders.setRawHeaders(b"Range", [b"bytes=1000000-1000009"])
+    consumer = (
+        MultipartFileConsumer(None, request, "text/plain", {}, "inline", None)
+        if multipart
+        else request
+    )
+    responder = await place.responder()
+    with responder:
+        await responder.write_to_consumer(consumer)
+    sent = request.channel.transport.value()
+    assert (request.code, BODY in sent) == ((200, True) if multipart else (206, False))
+    assert multipart or sent.endswith(b"\r\n\r\n" + BODY[1_000_000:1_000_010])
+    await place.nothing_left()
+
+
+@pytest.mark.parametrize("body", [BODY, b"small"])
+async def test_a_part_that_is_not_there(place: Place, storage: Storage, body: bytes) -> None:
+    """For 416 nothing is written, and the download is released."""
+    storage.put(place.container, "media", body)
+    request = _request(b"GET")
+    request.requestHeaders.setRawHeaders(b"Range", [b"bytes=5000000-"])
+    responder = await place.responder()
+    with responder:
+        await responder.write_to_consumer(request)
+    assert (request.code, request.startedWriting) == (416, 0)
+    assert place.gets() == 1
+    await place.nothing_left()
+
+
 async def test_pull_back_for_head(place: Place) -> None:
     """The download begins when Synapse pulls the file back; until then its name is free."""
     stall = Stall(BEFORE_RESPONSE, match=("GET", ""))
