@@ -15,7 +15,8 @@ from typing import Any
 
 from swift_provider.errors import ConfigError
 
-MIB = 1024 * 1024
+KIB = 1024
+MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 #: Swift's default ``max_file_size`` is 2 bytes more than this, and limits segments
@@ -25,7 +26,28 @@ LARGEST_SEGMENT_BYTES = 5 * GIB
 _QUOTED_CHARACTERS = 20
 
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?", re.IGNORECASE)
-_SIZE_UNITS = {"": 1, "K": 1024, "M": MIB, "G": GIB}
+_SIZE_UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB}
+
+_DURATION = re.compile(r"(\d+)\s*([smhd]?)")
+_DURATION_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class RedirectSettings:
+    """How clients are sent to Swift by a temporary URL.
+
+    :ivar key: one or two keys, a line each; a secret. ``None`` if :attr:`key_path` is set.
+    :ivar key_path: the file that has them. Nobody has read it yet.
+    :ivar above: bytes; smaller files are streamed.
+    :ivar window: seconds; a URL lives between one and two windows.
+    :ivar base_url: scheme, host and port for the URLs; ``None`` for the storage URL's.
+    """
+
+    key: str | None = field(default=None, repr=False)
+    key_path: str | None = None
+    above: int = 256 * KIB
+    window: int = 6 * 3600
+    base_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +78,7 @@ class Settings:
     connect_timeout: float = 10.0
     response_timeout: float = 60.0
     idle_timeout: float = 60.0
+    redirect: RedirectSettings | None = None
 
 
 def parse_settings(options: object, where: str = "config") -> Settings:
@@ -70,21 +93,27 @@ def parse_settings(options: object, where: str = "config") -> Settings:
         raise ConfigError(
             f"{where} must hold options such as 'container: NAME', not {_type_of(options)}"
         )
-    for key in options:
-        if key not in _CHECKS:
-            near = nearest(str(key), _CHECKS)
-            hint = f"did you mean '{near}'?" if near else f"the options are {', '.join(_CHECKS)}"
-            raise ConfigError(f"{where}.{key} is not an option; {hint}")
-    values: dict[str, Any] = {}
-    for key, check in _CHECKS.items():
-        if options.get(key) is not None:
-            values[key] = check(options[key], f"{where}.{key}")
+    values = _checked(options, _CHECKS, where)
     if "container" not in values:
         raise ConfigError(f"{where}.container is required: the Swift container's name")
     values.setdefault("segment_container", values["container"] + "_segments")
     settings = Settings(**values)
     _check_together(settings, where)
     return settings
+
+
+def _checked(options: Mapping[Any, Any], checks: _Checks, where: str) -> dict[str, Any]:
+    """:raises ConfigError: for an unknown key, or what a check raises."""
+    for key in options:
+        if key not in checks:
+            near = nearest(str(key), checks)
+            hint = f"did you mean '{near}'?" if near else f"the options are {', '.join(checks)}"
+            raise ConfigError(f"{where}.{key} is not an option; {hint}")
+    return {
+        key: check(options[key], f"{where}.{key}")
+        for key, check in checks.items()
+        if options.get(key) is not None
+    }
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -195,11 +224,15 @@ def _auth(value: object, name: str) -> Mapping[str, Any]:
     }
 
 
-def _size(value: object, name: str) -> int:
+def _bytes(value: object, name: str) -> int:
     match = _SIZE.fullmatch(str(value).strip())
     if isinstance(value, (bool, float)) or match is None:
         raise ConfigError(f"{name} must be a size such as 1073741824 or 512M, not {_quoted(value)}")
-    size = int(match[1]) * _SIZE_UNITS[match[2].upper()]
+    return int(match[1]) * _SIZE_UNITS[match[2].upper()]
+
+
+def _size(value: object, name: str) -> int:
+    size = _bytes(value, name)
     if not MIB <= size <= LARGEST_SEGMENT_BYTES:
         raise ConfigError(f"{name} must be between 1M and 5G, not {_quoted(value)}")
     return size
@@ -219,7 +252,58 @@ def _seconds(value: object, name: str) -> float:
     return float(value)
 
 
-_CHECKS: dict[str, Callable[[object, str], Any]] = {
+def _window(value: object, name: str) -> int:
+    match = _DURATION.fullmatch(str(value).strip())
+    seconds = int(match[1]) * _DURATION_UNITS[match[2]] if match else 0
+    if isinstance(value, (bool, float)) or not 300 <= seconds <= 7 * 86400:
+        raise ConfigError(
+            f"{name} must be a time such as 6h, between 5m and 7d, not {_quoted(value)}"
+        )
+    return seconds
+
+
+def _front(value: object, name: str) -> str:
+    text = _text(value, name).rstrip("/")
+    if not re.fullmatch(r"https?://[A-Za-z0-9.:[\]-]+", text):
+        raise ConfigError(
+            f"{name} must look like https://media.example.org, without a path: it replaces the "
+            "scheme, host and port of Swift's URL"
+        )
+    return text
+
+
+def _signing_key(value: object, name: str) -> str:
+    text = _text(value, name)
+    if len(text.split()) > 2:
+        raise ConfigError(f"{name} must be one or two keys, a line each, without spaces")
+    return text
+
+
+def _redirect(value: object, name: str) -> RedirectSettings:
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"{name} must hold options such as 'key_path: FILE', not {_type_of(value)}"
+        )
+    settings = RedirectSettings(**_checked(value, _REDIRECT_CHECKS, name))
+    if (settings.key is None) == (settings.key_path is None):
+        raise ConfigError(
+            f"{name} needs either {name}.key_path, a file with the key that signs temporary "
+            f"URLs, or {name}.key, the key itself"
+        )
+    return settings
+
+
+_Checks = Mapping[str, Callable[[object, str], Any]]
+
+_REDIRECT_CHECKS: _Checks = {
+    "key": _signing_key,
+    "key_path": _text,
+    "above": _bytes,
+    "window": _window,
+    "base_url": _front,
+}
+
+_CHECKS: _Checks = {
     "container": _container,
     "cloud": _text,
     "region_name": _text,
@@ -240,6 +324,8 @@ _CHECKS: dict[str, Callable[[object, str], Any]] = {
     "connect_timeout": _seconds,
     "response_timeout": _seconds,
     "idle_timeout": _seconds,
+    "redirect": _redirect,
 }
 
+assert set(_REDIRECT_CHECKS) == {option.name for option in fields(RedirectSettings)}
 assert set(_CHECKS) == {option.name for option in fields(Settings)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swift_provider.config import mapping, nearest, parse_settings
+from swift_provider.config import RedirectSettings, mapping, nearest, parse_settings
 from swift_provider.errors import ConfigError
 
 
@@ -41,6 +41,49 @@ def test_what_may_be_a_secret_is_not_shown(option: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"^config\.{option} must ") as caught:
         parse_settings({"container": "c", option: value})
     assert "hunter2" not in str(caught.value)
+
+
+def test_redirect() -> None:
+    """The options of redirect are read, with their units."""
+    options = {"key_path": "/k", "above": "1M", "window": "30m", "base_url": "https://m.example/"}
+    redirect = parse_settings({"container": "c", "redirect": options}).redirect
+    assert redirect == RedirectSettings(None, "/k", 1024**2, 1800, "https://m.example")
+    redirect = parse_settings({"container": "c", "redirect": {"key": "k"}}).redirect
+    assert redirect == RedirectSettings("k", None, 256 * 1024, 6 * 3600, None)
+    assert parse_settings({"container": "c"}).redirect is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            "hunter2",
+            r"redirect must hold options such as 'key_path: FILE', not a value of type str",
+        ),
+        ({"keypath": "x"}, r"redirect\.keypath is not an option; did you mean 'key_path'\?"),
+        ({}, r"redirect needs either"),
+        ({"key": "hunter2", "key_path": "/k"}, r"redirect needs either"),
+        ({"key": "hunter2\nb\nc"}, r"redirect\.key must be one or two keys"),
+        ({"key": ["hunter2"]}, r"redirect\.key must be text"),
+        ({"key": "k", "above": "much"}, r"redirect\.above must be a size"),
+        ({"key": "k", "window": "1m"}, r"redirect\.window must be a time .*, not '1m'"),
+        ({"key": "k", "window": "8d"}, r"redirect\.window must be a time"),
+        ({"key": "k", "base_url": "https://m.example/x"}, r"redirect\.base_url must look like"),
+        ({"key": "k", "base_url": "https://u:hunter2@m.example"}, r"redirect\.base_url must look"),
+    ],
+)
+def test_bad_redirect(options: object, said: str) -> None:
+    """Each mistake is named in full, and a value that may be a secret is not shown."""
+    with pytest.raises(ConfigError, match=rf"^config\.{said}") as caught:
+        parse_settings({"container": "c", "redirect": options})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_redirect_key_is_not_shown() -> None:
+    """The key is not in the repr of the settings."""
+    settings = parse_settings({"container": "c", "redirect": {"key": "hunter2"}})
+    assert "above" in repr(settings)
+    assert "hunter2" not in repr(settings)
 
 
 @pytest.mark.parametrize(

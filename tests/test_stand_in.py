@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from urllib.parse import quote
 
@@ -382,6 +383,34 @@ async def test_tokens(rgw):
     assert (await rgw("GET", "/box", token=right.plain["x-auth-token"])).code == 204
     rgw.server.tokens.clear()
     assert (await rgw("GET", "/box", token=right.plain["x-auth-token"])).code == 401
+
+
+@pytest.mark.parametrize(
+    ("signed", "method", "key", "digest", "code"),
+    [
+        ("/v1/box/a b", "GET", "k", "sha1", 200),
+        ("/swift/v1/box/a b", "GET", "k", "sha1", 200),
+        ("/v1/box/a b", "HEAD", "k", "sha1", 200),
+        ("/v1/box/absent", "GET", "k", "sha1", 404),
+        ("/v1/box/a b", "GET", "k", "sha256", 403),
+        ("/v1/box/a b", "GET", "other", "sha1", 403),
+        ("/v1/box/a b", "PUT", "k", "sha1", 403),
+    ],
+)
+async def test_temporary_urls(rgw, signed, method, key, digest, code):
+    """SHA-1 with a key of the account, the path with and without /swift; 403 for all else."""
+    await rgw("PUT", "/box/a%20b", b"x")
+    rgw.server.temp_url_keys = ["k"]
+    message = f"GET\n4000000000\n{signed}".encode()
+    signature = hmac.new(key.encode(), message, digest).hexdigest()
+    path = quote(signed.removeprefix("/swift").removeprefix("/v1"))
+    query = f"temp_url_sig={signature}&temp_url_expires=4000000000&filename=a%20b&m=1"
+    answer = await rgw(method, f"{path}?{query}", token=None)
+    assert answer.code == code
+    if code == 200:
+        assert answer.plain["content-disposition"] == 'attachment; filename="a%20b"'
+    late = query.replace("4000000000", "1000000000")
+    assert (await rgw(method, f"{path}?{late}", token=None)).code == 403
 
 
 async def test_info_is_under_swift(rgw):

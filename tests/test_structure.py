@@ -121,7 +121,7 @@ def test_a_library_is_imported_in_one_place(library: str, folder: str) -> None:
     assert all(within(user, folder) for user in users), users
 
 
-@pytest.mark.parametrize("name", ["answers", "checksum", "manifest", "retry", "slots"])
+@pytest.mark.parametrize("name", ["answers", "checksum", "manifest", "retry", "slots", "temp_url"])
 def test_pure_modules_need_no_network_library(name: str) -> None:
     """What only computes can be understood, and tested, without treq and OpenSSL."""
     seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""A cluster's limits, from ``/info``, and which files have to be segmented because of them.
+"""What a cluster says of itself at ``/info``, and which files have to be segmented because of it.
 
 See Swift's "Discoverability". ``/info`` is optional: a cluster may hide it. Ceph RGW has
 it at ``/swift/info``, beside ``/swift/v1``.
@@ -38,14 +38,17 @@ ASK_AGAIN_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class ClusterLimits:
-    """Limits that matter for uploads.
+    """Limits that matter for uploads, and the digests for temporary URLs.
 
     :ivar max_file_size: bytes of one object or segment, at most.
     :ivar max_segments: segments in a manifest, at most; 0 if there are no static large objects.
+    :ivar temp_url_digests: digests that temporary URLs may be signed with; empty if there
+        are no temporary URLs; ``None`` if the cluster does not say whether there are.
     """
 
     max_file_size: int = USUAL_MAX_FILE_SIZE
     max_segments: int = USUAL_MAX_SEGMENTS
+    temp_url_digests: tuple[str, ...] | None = None
 
 
 class _InfoRequest(Request):
@@ -92,6 +95,10 @@ class Cluster:
             self._asking.release()
         return self._limits or ClusterLimits()
 
+    def forget(self) -> None:
+        """Ask again when the limits are needed next: the cluster may have changed."""
+        self._limits = None
+
     async def _ask(self) -> ClusterLimits | None:
         """:returns: ``None`` if the request failed."""
         answers = frozenset(range(300, 500)) - BUSY_STATUSES  # those do not say that it is missing
@@ -117,6 +124,8 @@ def _read(body: bytes) -> ClusterLimits:
         return ClusterLimits(
             int(swift.get("max_file_size", USUAL_MAX_FILE_SIZE)),
             int(slo.get("max_manifest_segments", USUAL_MAX_SEGMENTS)),
+            # Ceph RGW and old Swifts do not list the digests: they know SHA-1 only.
+            tuple(answer.get("tempurl", {"allowed_digests": ()}).get("allowed_digests", ("sha1",))),
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return ClusterLimits()

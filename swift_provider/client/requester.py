@@ -41,6 +41,7 @@ from swift_provider.errors import (
     ServerBusyError,
     SwiftError,
     SwiftProviderError,
+    Target,
     TemporaryError,
     TimedOutError,
 )
@@ -197,6 +198,32 @@ class Requester:
         :raises AuthError: if that fails.
         """
         return (await self._authenticator.authorize()).storage_url
+
+    async def ask_without_token(
+        self, url: bytes, target: Target, headers: Headers
+    ) -> tuple[int, Headers]:
+        """Send one GET without a token, and read its answer; retries nothing but a stale
+        connection. For a URL that carries its own permission, on whatever host.
+
+        :param url: percent-encoded. No error or log line has it.
+        :param target: for the errors.
+        :returns: status and headers.
+        :raises SwiftError: if no answer came.
+        """
+        while True:
+            lease = await self._slots.acquire(Lane.READ)
+            exchange = Exchange(self._transport, lease, target, self.observer.sent)
+            try:
+                await exchange.send("GET", url, headers)
+                await drained(exchange)
+            except ConnectionFailedError:
+                if not exchange.reused or exchange.answered:
+                    raise
+                self._transport.drop_idle()
+                continue
+            finally:
+                exchange.close()
+            return exchange.status, exchange.headers
 
     async def _limited(
         self, operation: Coroutine[Deferred[Any], Any, Result], request: Request

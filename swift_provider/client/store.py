@@ -16,6 +16,7 @@ from swift_provider.client import uploads
 from swift_provider.client.answers import ListedObject, ObjectInfo, marks
 from swift_provider.client.checksum import file_matches
 from swift_provider.client.client import SwiftClient
+from swift_provider.client.direct_access import DirectAccess
 from swift_provider.client.downloads import Download, begin_download
 from swift_provider.client.file_source import FileSource
 from swift_provider.client.listings import list_objects
@@ -23,7 +24,7 @@ from swift_provider.client.observer import Observer
 from swift_provider.client.request import Request
 from swift_provider.client.requester import drained
 from swift_provider.client.retry import Patience
-from swift_provider.config import Settings
+from swift_provider.config import RedirectSettings, Settings
 from swift_provider.errors import ObjectNotFoundError
 
 
@@ -154,6 +155,13 @@ class Store:
             self._prefix + path,
             prove=prove,
         )
+
+    def direct_access(self, settings: RedirectSettings, keys: tuple[bytes, ...]) -> DirectAccess:
+        """The temporary URLs of the objects here that have this store's owner.
+
+        :param keys: see :func:`~swift_provider.client.temp_url_keys.read_keys`.
+        """
+        return DirectAccess(self._client, self._container, self._prefix, self.owner, settings, keys)
 
     async def head(self, path: str, *, newest: bool = False) -> ObjectInfo:
         """Ask for an object's facts.

@@ -19,9 +19,9 @@ from swift_provider.client.request import Request
 #: The digests that this client can sign with, the strongest first.
 DIGESTS = ("sha512", "sha256", "sha1")
 
-#: The longest file name in a URL, percent-encoded. Swift refuses request lines above 8192
-#: bytes.
-LONGEST_FILE_NAME = 2000
+#: A longer file name loses its beginning, so that its ending stays. Percent-encoded, this
+#: is at most 2400 bytes; Swift refuses request lines above 8192.
+LONGEST_FILE_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Signer:
         message = f"GET\n{expires}\n{path}".encode()
         signature = hmac.new(self._key, message, getattr(hashlib, self.digest)).hexdigest()
         query = f"temp_url_sig={signature}&temp_url_expires={expires}"
-        query += f"&filename={quote(filename, safe='')}"
+        query += f"&filename={quote(filename[-LONGEST_FILE_NAME:], safe='')}"
         if variant:
             query += f"&m={quote(variant, safe='')}"
         if base_url is not None:

@@ -6,7 +6,7 @@ the request. While Synapse delivers the file, the consumer is the request or wra
 
 from __future__ import annotations
 
-from synapse.logging.context import current_context
+from synapse.logging.context import ContextRequest, current_context
 from twisted.internet.interfaces import IConsumer
 from twisted.web.http import Request
 
@@ -16,8 +16,13 @@ def is_head() -> bool:
 
     Synapse may need the file all the same, to make a thumbnail.
     """
-    request = current_context().request
+    request = request_in_context()
     return request is not None and request.method == "HEAD"
+
+
+def request_in_context() -> ContextRequest | None:
+    """What the log context tells of its request; ``None`` if it has none."""
+    return current_context().request
 
 
 def request_behind(consumer: IConsumer) -> Request | None:

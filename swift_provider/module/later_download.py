@@ -1,8 +1,9 @@
 """A download that begins only if its bytes are wanted.
 
-The answer to a HEAD request has no body, so :meth:`SwiftStorageProviderBackend.fetch` asks
-Swift for the object's facts only. Synapse may still need the bytes: it answers a HEAD request
-for a thumbnail by making the thumbnail, from the original that it pulls back to its disk.
+The answer to a HEAD request has no body, and neither has a redirect to Swift, so
+:meth:`SwiftStorageProviderBackend.fetch` asks Swift for the object's facts only. Synapse may
+still need the bytes: it answers a HEAD request for a thumbnail by making the thumbnail, from
+the original that it pulls back to its disk.
 """
 
 from __future__ import annotations

@@ -47,6 +47,9 @@ _UPLOADS_DROPPED = Counter(
     "Files that were not stored because too many uploads waited",
     _LABELS,
 )
+_REDIRECTS = Counter(
+    "synapse_swift_redirects", "Requests of clients that were answered by a redirect", _LABELS
+)
 _SIGN_INS = Counter(
     "synapse_swift_sign_ins",
     "Requests for a token; the result is 'issued', or the kind of error",
@@ -71,6 +74,7 @@ class Metrics(Observer):
         self._uploads_waiting = _UPLOADS_WAITING.labels(*labels)
         self._waiting = 0
         self._uploads_dropped = _UPLOADS_DROPPED.labels(*labels)
+        self._redirects = _REDIRECTS.labels(*labels)
 
     def exchange_finished(self, method: str, status: int | None, seconds: float) -> None:
         key = (method, status)
@@ -115,6 +119,10 @@ class Metrics(Observer):
     def upload_dropped(self) -> None:
         """A file is not stored, because too many uploads wait."""
         self._uploads_dropped.inc()
+
+    def redirected(self) -> None:
+        """A client was sent to Swift."""
+        self._redirects.inc()
 
     def signed_in(self, error: Exception | None) -> None:
         result = "issued" if error is None else type(error).__name__

@@ -22,7 +22,7 @@ from synapse.module_api.errors import ConfigError as SynapseConfigError
 from synapse.module_api.errors import SynapseError
 from twisted.internet.defer import Deferred
 
-from swift_provider.client import Download, FileSource, Store
+from swift_provider.client import Download, FileSource, Links, Store, read_keys
 from swift_provider.config import Settings, parse_settings
 from swift_provider.errors import (
     ConfigError,
@@ -35,6 +35,8 @@ from swift_provider.module.later_download import LaterDownload
 from swift_provider.module.log_context import begin_for_caller, log_for_callers
 from swift_provider.module.matrix_errors import error_for_client
 from swift_provider.module.metrics import Metrics
+from swift_provider.module.redirect_responder import RedirectResponder
+from swift_provider.module.redirecting import Redirecting
 from swift_provider.module.responder import SwiftResponder
 from swift_provider.module.start_check import check_container, log_configuration
 from swift_provider.module.upload_places import UploadPlaces
@@ -67,7 +69,7 @@ class SwiftStorageProviderBackend(StorageProvider):
         keeps_local = getattr(hs.config.media, "enable_local_media_storage", True)
         self._media_store = hs.config.media.media_store_path if keeps_local else None
         self._places = UploadPlaces(self._media_store)
-        metrics = Metrics(hs.hostname, config.container)
+        self._metrics = metrics = Metrics(hs.hostname, config.container)
         #: The path of each upload in flight.
         self._uploads: dict[Deferred[None], str] = {}
         self._queue = UploadQueue(
@@ -83,6 +85,7 @@ class SwiftStorageProviderBackend(StorageProvider):
             self._store = Store.from_settings(
                 self._reactor, config, observer=metrics, owner=hs.hostname
             )
+            self._redirecting = self._make_redirecting()
         except ConfigError as error:
             where = f"media_storage_providers, container {config.container}"
             raise SynapseConfigError(f"{where}: {error}") from None
@@ -97,6 +100,14 @@ class SwiftStorageProviderBackend(StorageProvider):
             self._api.run_as_background_process, "swift_check_container", self._check_container
         )
         self._reactor.addSystemEventTrigger("before", "shutdown", self._finish_uploads)
+
+    def _make_redirecting(self) -> Redirecting | None:
+        """:raises ConfigError: if the key cannot be read."""
+        settings = self._settings.redirect
+        if settings is None:
+            return None
+        access = self._store.direct_access(settings, read_keys(settings, "config.redirect"))
+        return Redirecting(self._store, access, settings.above, self._reactor, self._api)
 
     def __str__(self) -> str:
         return f"SwiftStorageProviderBackend[{self._settings.container}]"
@@ -174,7 +185,8 @@ class SwiftStorageProviderBackend(StorageProvider):
                 await self._store.put(path, source)
 
     async def fetch(self, path: str, file_info: FileInfo) -> Responder | None:
-        """Look for a file, and begin to download it. For a HEAD request, only look for it.
+        """Look for a file, and begin to download it. For a HEAD request, or a client that
+        will be sent to Swift, only look for it.
 
         :returns: ``None`` if Swift says that there is no such object, and only then; also
             for a file of the URL preview cache, which this provider never stores.
@@ -182,20 +194,35 @@ class SwiftStorageProviderBackend(StorageProvider):
         """
         if file_info.url_cache:
             return None
+        links = None
+        if self._redirecting is not None:
+            links = self._redirecting.links_for(path, file_info)
         try:
-            download = await make_deferred_yieldable(begin_for_caller(self._find, path, is_head()))
+            download, links = await make_deferred_yieldable(
+                begin_for_caller(self._find, path, is_head(), links)
+            )
         except ObjectNotFoundError as error:
             logger.debug("%s", error)
             return None
         except SwiftProviderError as error:
             raise error_for_client(error, "fetch", path) from error
         local_path = None if self._media_store is None else os.path.join(self._media_store, path)
-        return SwiftResponder(download, path, local_path, self._reactor, self._api.defer_to_thread)
+        rest = (download, path, local_path, self._reactor, self._api.defer_to_thread)
+        if links is None:
+            return SwiftResponder(*rest)
+        return RedirectResponder(links, self._metrics.redirected, *rest)
 
-    async def _find(self, path: str, head: bool) -> Download | LaterDownload:
-        if head:
-            return LaterDownload(await self._store.head(path), partial(self._store.get, path))
-        return await self._store.get(path)
+    async def _find(
+        self, path: str, head: bool, links: Links | None
+    ) -> tuple[Download | LaterDownload, Links | None]:
+        """:returns: the download, and what makes a URL for it; ``None`` to stream it."""
+        if head or links is not None:
+            info = await self._store.head(path)
+            if self._redirecting is None or not await self._redirecting.allows(path, info, links):
+                links = None
+            if head or links is not None:
+                return LaterDownload(info, partial(self._store.get, path)), links
+        return await self._store.get(path), None
 
     async def delete(self, path: str, file_info: FileInfo) -> None:
         """Delete a file. Succeeds if there is no such file.
@@ -237,6 +264,8 @@ class SwiftStorageProviderBackend(StorageProvider):
         await make_deferred_yieldable(
             begin_for_caller(check_container, self._store, self._settings)
         )
+        if self._redirecting is not None:
+            await self._redirecting.check()
 
     def _finish_uploads(self) -> Deferred[None] | None:
         if not self._unfinished():

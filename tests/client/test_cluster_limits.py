@@ -126,5 +126,5 @@ async def test_the_limits_are_asked_for_once(faulty: Faulty) -> None:
     faulty.proxy.add(Answer(200, b'{"swift": {"max_file_size": 7}}', match=("GET", "^/info$")))
     asked = [begin(client.cluster.limits()) for _ in range(3)]
     for limits in asked:
-        assert await soon(limits) == ClusterLimits(7, 0)
+        assert await soon(limits) == ClusterLimits(7, 0, ())
     assert len(faulty.proxy.requests) == 1

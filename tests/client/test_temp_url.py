@@ -77,6 +77,12 @@ def test_filename_variant_and_front() -> None:
     assert made()[1].keys() == {"temp_url_sig", "temp_url_expires", "filename"}
 
 
+def test_long_filename() -> None:
+    """A file name that is too long for a URL keeps its ending."""
+    _, query = made(filename="ü" * 10_000 + ".png")
+    assert query["filename"] == ["ü" * 196 + ".png"]
+
+
 def test_secret_in_no_repr() -> None:
     """Neither a key nor a URL is in a repr."""
     signer = Signer(b"hunter2", "sha1", WINDOW)

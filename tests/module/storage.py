@@ -54,6 +54,12 @@ class Storage:
         url = f"{self.url}/{container}"
         assert self._session.put(url, timeout=30).status_code in (201, 202)
 
+    def post(self, container: str, name: str = "", **headers: str) -> None:
+        """Set metadata: of a container, or (all of it) of an object. ``_`` stands for ``-``."""
+        url = f"{self.url}/{container}/{name}".rstrip("/")
+        some = {key.replace("_", "-"): value for key, value in headers.items()}
+        assert self._session.post(url, headers=some, timeout=30).status_code in (202, 204)
+
     def delete(self, container: str, name: str) -> None:
         """Delete an object; one that is missing counts as deleted."""
         answer = self._session.delete(f"{self.url}/{container}/{name}", timeout=30)

@@ -14,7 +14,7 @@ from twisted.web.http import HTTPChannel, Request
 from swift_provider.module.client_request import is_head, request_behind
 
 
-def context_of(method: str) -> LoggingContext:
+def context_of(method: str, url: str = "") -> LoggingContext:
     """The log context of a request, as ``SynapseRequest.render`` makes it."""
     request = ContextRequest(
         request_id="1",
@@ -23,7 +23,7 @@ def context_of(method: str) -> LoggingContext:
         requester=None,
         authenticated_entity=None,
         method=method,
-        url="",
+        url=url,
         protocol="",
         user_agent="",
     )

@@ -22,6 +22,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from tests.servers.stand_in_listing import Listings
 from tests.servers.stand_in_model import Asked, Container, Reply, refusal
 from tests.servers.stand_in_objects import Objects
+from tests.servers.stand_in_temp_url import disposition, may_read
 
 _S3_NOT_FOUND = b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>NoSuchBucket</Code></Error>'
 _MAX_NAME_BYTES = 1024
@@ -44,6 +45,8 @@ class RgwStandIn:
         self.policies = ["default-placement"]
         #: Tokens that are accepted; each sign-in adds one.
         self.tokens = {"stand-in-token"}
+        #: The account's keys for temporary URLs.
+        self.temp_url_keys: list[str] = []
         self.max_object_bytes = 5 * 1024**3
         #: Of each container; ``None`` for no quota.
         self.quota_bytes: int | None = None
@@ -158,14 +161,24 @@ class _Gateway(Resource):
                 dict(parse_qsl(request.uri.partition(b"?")[2].decode(), keep_blank_values=True)),
                 request.content.read(),
             )
+            decoded = unquote_to_bytes(path).decode()
         except UnicodeDecodeError:
             return refusal(400, "InvalidObjectName")
-        return self._answer(asked)
+        return self._answer(asked, decoded)
 
-    def _answer(self, asked: Asked) -> Reply:
-        if asked.headers.get("x-auth-token") not in self._server.tokens:
+    def _answer(self, asked: Asked, path: str) -> Reply:
+        signed = "temp_url_sig" in asked.query
+        if signed and not may_read(asked, path, self._server.temp_url_keys, self._server.now()):
+            return refusal(403, "AccessDenied", asked)
+        if not signed and asked.headers.get("x-auth-token") not in self._server.tokens:
             # Without WWW-Authenticate.
             return refusal(401, "AccessDenied", asked)
+        reply = self._answer_to_permitted(asked)
+        if signed and reply.status < 300:
+            reply.headers["Content-Disposition"] = disposition(asked)
+        return reply
+
+    def _answer_to_permitted(self, asked: Asked) -> Reply:
         if asked.container is None:
             return self._listings.account(asked)
         if asked.name is None:
