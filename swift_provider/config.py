@@ -23,6 +23,10 @@ GIB = 1024 * MIB
 #: as it limits every object.
 LARGEST_SEGMENT_BYTES = 5 * GIB
 
+#: Each of Synapse's media workers has this memory of its own. Nobody needs more; one who
+#: writes more has probably mistyped it.
+LARGEST_MEMORY_BYTES = 4 * GIB
+
 _QUOTED_CHARACTERS = 20
 
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?", re.IGNORECASE)
@@ -78,6 +82,7 @@ class Settings:
     connect_timeout: float = 10.0
     response_timeout: float = 60.0
     idle_timeout: float = 60.0
+    memory_cache: int = 32 * MIB
     redirect: RedirectSettings | None = None
 
 
@@ -231,10 +236,17 @@ def _bytes(value: object, name: str) -> int:
     return int(match[1]) * _SIZE_UNITS[match[2].upper()]
 
 
-def _size(value: object, name: str) -> int:
+def _segment(value: object, name: str) -> int:
     size = _bytes(value, name)
     if not MIB <= size <= LARGEST_SEGMENT_BYTES:
         raise ConfigError(f"{name} must be between 1M and 5G, not {_quoted(value)}")
+    return size
+
+
+def _memory(value: object, name: str) -> int:
+    size = _bytes(value, name)
+    if size and not MIB <= size <= LARGEST_MEMORY_BYTES:
+        raise ConfigError(f"{name} must be 0, or between 1M and 4G, not {_quoted(value)}")
     return size
 
 
@@ -319,11 +331,12 @@ _CHECKS: _Checks = {
     "storage_url": _url,
     "create_container": _flag,
     "storage_policy": _text,
-    "segment_size": _size,
+    "segment_size": _segment,
     "segment_container": _container,
     "connect_timeout": _seconds,
     "response_timeout": _seconds,
     "idle_timeout": _seconds,
+    "memory_cache": _memory,
     "redirect": _redirect,
 }
 

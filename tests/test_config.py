@@ -18,6 +18,10 @@ from swift_provider.errors import ConfigError
         ("verify", 0),
         ("threadpool_size", 0),
         ("idle_timeout", "10s"),
+        ("memory_cache", "100K"),
+        ("memory_cache", "5G"),
+        ("memory_cache", False),
+        ("memory_cache", -1),
     ],
 )
 def test_a_bad_value_is_shown(option: str, value: object) -> None:
@@ -84,6 +88,14 @@ def test_redirect_key_is_not_shown() -> None:
     settings = parse_settings({"container": "c", "redirect": {"key": "hunter2"}})
     assert "above" in repr(settings)
     assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(None, 32 << 20), (0, 0), ("0", 0), ("1M", 1 << 20), ("4G", 4 << 30)]
+)
+def test_memory_cache(value: object, expected: int) -> None:
+    """Its size may be 0; without the option it is 32 MiB."""
+    assert parse_settings({"container": "c", "memory_cache": value}).memory_cache == expected
 
 
 @pytest.mark.parametrize(

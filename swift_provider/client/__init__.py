@@ -7,7 +7,7 @@ done with the objects there.
 from swift_provider.client.answers import ListedObject, ObjectInfo
 from swift_provider.client.client import SwiftClient
 from swift_provider.client.direct_access import DirectAccess, Links
-from swift_provider.client.downloads import Download
+from swift_provider.client.downloads import Download, WholeDownload
 from swift_provider.client.file_source import FileSource
 from swift_provider.client.observer import Observer
 from swift_provider.client.retry import Patience
@@ -29,5 +29,6 @@ __all__ = [
     "SwiftClient",
     "TempUrl",
     "Threads",
+    "WholeDownload",
     "read_keys",
 ]

@@ -162,12 +162,15 @@ def _check_content(
 
 @implementer(IPushProducer)
 class WholeDownload(Download):
-    """A small body, which was read and checked already."""
+    """A small body, which was read and checked already.
+
+    :ivar content: all of it, also once the download is abandoned: others may share it.
+    """
 
     def __init__(self, info: ObjectInfo, content: bytes) -> None:
         self.info = info
         self.checked = True
-        self._content = content
+        self.content = content
         self._abandoned = False
         self._stopped = False
 
@@ -180,7 +183,7 @@ class WholeDownload(Download):
             consumer.registerProducer(self, True)
             try:
                 if not self._stopped:
-                    consumer.write(self._content[part.start : part.stop] if part else self._content)
+                    consumer.write(self.content[part.start : part.stop] if part else self.content)
             finally:
                 consumer.unregisterProducer()
         except Exception:
@@ -194,7 +197,6 @@ class WholeDownload(Download):
 
     def abandon(self) -> None:
         self._abandoned = True
-        self._content = b""
 
     def pauseProducing(self) -> None:
         """The only write is made at once: there is nothing to pause."""

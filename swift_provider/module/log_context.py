@@ -11,7 +11,7 @@ caller's log context while handlers get a line.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextvars import ContextVar
 from typing import Any, ClassVar, TypeVar
 
@@ -23,9 +23,9 @@ Result = TypeVar("Result")
 
 _PACKAGE = "swift_provider"
 
-#: The log context of the caller of the current operation. Set while
-#: :func:`begin_for_caller` starts the operation; all its coroutines inherit it.
-_caller: ContextVar[Any] = ContextVar("_caller")
+#: The log contexts of the callers of the current operation. Set while
+#: :func:`begin_for_callers` starts the operation; all its coroutines inherit it.
+_callers: ContextVar[Collection[Any]] = ContextVar("_callers", default=())
 
 
 def begin_for_caller(
@@ -35,11 +35,24 @@ def begin_for_caller(
 
     :returns: fires with the result. Await it through ``make_deferred_yieldable``.
     """
-    token = _caller.set(current_context())
+    return begin_for_callers([current_context()], function, *arguments)
+
+
+def begin_for_callers(
+    callers: Collection[Any],
+    function: Callable[..., Coroutine[Any, Any, Result]],
+    *arguments: object,
+) -> Deferred[Result]:
+    """The same for several callers.
+
+    :param callers: their log contexts. A log line gets the first that is in there when it
+        is logged. Remove those that do not wait any more: their log context may have ended.
+    """
+    token = _callers.set(callers)
     try:
         return run_in_background(function, *arguments)
     finally:
-        _caller.reset(token)
+        _callers.reset(token)
 
 
 def log_for_callers(server_name: str) -> None:
@@ -82,6 +95,7 @@ class _CallersLogger(logging.Logger):
         pass
 
     def callHandlers(self, record: logging.LogRecord) -> None:
-        context: Any = _caller.get(None) or current_context() or self.shared
+        caller = next(iter(_callers.get()), None)
+        context: Any = caller or current_context() or self.shared
         with PreserveLoggingContext(context):
             super().callHandlers(record)

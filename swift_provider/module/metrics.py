@@ -50,6 +50,14 @@ _UPLOADS_DROPPED = Counter(
 _REDIRECTS = Counter(
     "synapse_swift_redirects", "Requests of clients that were answered by a redirect", _LABELS
 )
+_MEMORY_REQUESTS = Counter(
+    "synapse_swift_memory_requests",
+    "Downloads of small files: from memory ('hit'), from Swift ('miss'), or with the response "
+    "to another request for the same file ('shared')",
+    ("result", *_LABELS),
+)
+_MEMORY_BYTES = Gauge("synapse_swift_memory_bytes", "Memory that small files take", _LABELS)
+_MEMORY_FILES = Gauge("synapse_swift_memory_files", "Small files in memory", _LABELS)
 _SIGN_INS = Counter(
     "synapse_swift_sign_ins",
     "Requests for a token; the result is 'issued', or the kind of error",
@@ -75,6 +83,11 @@ class Metrics(Observer):
         self._waiting = 0
         self._uploads_dropped = _UPLOADS_DROPPED.labels(*labels)
         self._redirects = _REDIRECTS.labels(*labels)
+        self._memory_requests = {
+            result: _MEMORY_REQUESTS.labels(result, *labels) for result in ("hit", "miss", "shared")
+        }
+        self._memory_gauges = (_MEMORY_BYTES.labels(*labels), _MEMORY_FILES.labels(*labels))
+        self._memory = (0, 0)
 
     def exchange_finished(self, method: str, status: int | None, seconds: float) -> None:
         key = (method, status)
@@ -104,11 +117,8 @@ class Metrics(Observer):
         self._received.inc(count)
 
     def slots_changed(self, in_flight: int, waiting: int) -> None:
-        # Two providers with the same container share a gauge, so each adds its difference.
         now = (in_flight, waiting)
-        for gauge, value, before in zip(self._gauges, now, self._slots, strict=True):
-            if value != before:
-                gauge.inc(value - before)
+        _change(self._gauges, self._slots, now)
         self._slots = now
 
     def uploads_waiting(self, count: int) -> None:
@@ -124,6 +134,23 @@ class Metrics(Observer):
         """A client was sent to Swift."""
         self._redirects.inc()
 
+    def memory_request(self, result: str) -> None:
+        """A small file was asked for: ``"hit"``, ``"miss"`` or ``"shared"``."""
+        self._memory_requests[result].inc()
+
+    def memory_changed(self, size: int, files: int) -> None:
+        """Small files take so many bytes of memory; there are so many of them."""
+        now = (size, files)
+        _change(self._memory_gauges, self._memory, now)
+        self._memory = now
+
     def signed_in(self, error: Exception | None) -> None:
         result = "issued" if error is None else type(error).__name__
         _SIGN_INS.labels(result, *self._labels).inc()
+
+
+def _change(gauges: tuple[Gauge, ...], before: tuple[int, ...], now: tuple[int, ...]) -> None:
+    """Two providers with the same container share a gauge, so each adds its difference."""
+    for gauge, old, new in zip(gauges, before, now, strict=True):
+        if new != old:
+            gauge.inc(new - old)

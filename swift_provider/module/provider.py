@@ -38,6 +38,7 @@ from swift_provider.module.metrics import Metrics
 from swift_provider.module.redirect_responder import RedirectResponder
 from swift_provider.module.redirecting import Redirecting
 from swift_provider.module.responder import SwiftResponder
+from swift_provider.module.small_files import SmallFiles
 from swift_provider.module.start_check import check_container, log_configuration
 from swift_provider.module.upload_places import UploadPlaces
 from swift_provider.module.upload_queue import MAX_HELD, UploadQueue, WaitingFile
@@ -89,6 +90,7 @@ class SwiftStorageProviderBackend(StorageProvider):
         except ConfigError as error:
             where = f"media_storage_providers, container {config.container}"
             raise SynapseConfigError(f"{where}: {error}") from None
+        self._files = SmallFiles(self._store, config.memory_cache, self._reactor, metrics)
         if not keeps_local:
             self._api.register_spam_checker_callbacks(
                 check_media_file_for_spam=self._remember_place
@@ -135,6 +137,7 @@ class SwiftStorageProviderBackend(StorageProvider):
         """
         if file_info.url_cache:
             return
+        self._files.drop(path)
         try:
             if self._wrapper.store_synchronous:
                 source = self._places.open(path, file_info)
@@ -171,6 +174,7 @@ class SwiftStorageProviderBackend(StorageProvider):
             raise error_for_client(error, "store", path) from error
         finally:
             del self._uploads[upload]
+            self._files.drop(path)
 
     async def _put(self, path: str, source: FileSource) -> None:
         with source:
@@ -202,6 +206,7 @@ class SwiftStorageProviderBackend(StorageProvider):
                 begin_for_caller(self._find, path, is_head(), links)
             )
         except ObjectNotFoundError as error:
+            self._files.drop(path)
             logger.debug("%s", error)
             return None
         except SwiftProviderError as error:
@@ -221,8 +226,8 @@ class SwiftStorageProviderBackend(StorageProvider):
             if self._redirecting is None or not await self._redirecting.allows(path, info, links):
                 links = None
             if head or links is not None:
-                return LaterDownload(info, partial(self._store.get, path)), links
-        return await self._store.get(path), None
+                return LaterDownload(info, partial(self._files.get, path)), links
+        return await self._files.get(path), None
 
     async def delete(self, path: str, file_info: FileInfo) -> None:
         """Delete a file. Succeeds if there is no such file.
@@ -234,6 +239,7 @@ class SwiftStorageProviderBackend(StorageProvider):
         :raises SynapseError: if the file may still be there; with status 503 if a retry
             may help.
         """
+        self._files.drop(path)
         self._queue.discard(path)
         for upload in [upload for upload, its in self._uploads.items() if its == path]:
             await make_deferred_yieldable(_ended(upload))
@@ -241,6 +247,8 @@ class SwiftStorageProviderBackend(StorageProvider):
             await make_deferred_yieldable(begin_for_caller(self._store.delete, path))
         except SwiftProviderError as error:
             raise error_for_client(error, "delete", path) from error
+        finally:
+            self._files.drop(path)
 
     async def _remember_place(self, file_wrapper: Any, file_info: FileInfo) -> Any:
         """Spam checker callback. It allows every file, and notes where the bytes are.

@@ -53,6 +53,17 @@ class _Calls(DirectServeJsonResource):
             pass
         return True
 
+    async def _fetch_twice_and_cancel_one(self, backend: Any, path: str, info: FileInfo) -> bool:
+        first, second = (run_in_background(backend.fetch, path, info) for _ in range(2))
+        cancelled = make_deferred_yieldable(first)
+        first.cancel()
+        try:
+            await cancelled
+        except CancelledError:
+            with await make_deferred_yieldable(second):
+                return True
+        return False
+
     async def _store(self, backend: Any, path: str, info: FileInfo) -> None:
         await backend.store_file(path, info)
 

@@ -44,10 +44,11 @@ class Storage:
         assert answer.status_code == 200, (answer.status_code, container, name)
         return answer.content
 
-    def put(self, container: str, name: str, content: bytes) -> None:
+    def put(self, container: str, name: str, content: bytes, **headers: str) -> None:
         """Upload an object."""
         url = f"{self.url}/{container}/{name}"
-        assert self._session.put(url, data=content, timeout=30).status_code == 201
+        answer = self._session.put(url, data=content, headers=headers, timeout=30)
+        assert answer.status_code == 201
 
     def make(self, container: str) -> None:
         """Make a container."""

@@ -81,6 +81,23 @@ def test_providers_of_one_container_add_up() -> None:
     assert gauges() == [0, 0]
 
 
+def test_memory_of_one_container_adds_up() -> None:
+    """The memory of all providers that share a container is counted together."""
+    labels = {"server_name": "here", "container": uuid4().hex}
+
+    def memory() -> list[float | None]:
+        names = ("synapse_swift_memory_bytes", "synapse_swift_memory_files")
+        return [REGISTRY.get_sample_value(name, labels) for name in names]
+
+    one, other = (Metrics(**labels) for _ in range(2))
+    assert memory() == [0, 0]
+    one.memory_changed(1000, 1)
+    other.memory_changed(5000, 2)
+    assert memory() == [6000, 3]
+    one.memory_changed(0, 0)
+    assert memory() == [5000, 2]
+
+
 def _gauges(servers: Servers) -> tuple[float, float]:
     """Exchanges of the main container: in flight, waiting."""
     metrics = servers.here.metrics()
