@@ -183,7 +183,7 @@ class Requester:
         """
         operation = self._attempts(request, handle, tries or Tries(self._patience, self.clock))
         if request.lane is Lane.READ:
-            operation = self._limited(operation, request)
+            operation = self.within_limit(operation, request)
         try:
             return await operation
         except ObjectNotFoundError:
@@ -225,9 +225,13 @@ class Requester:
                 exchange.close()
             return exchange.status, exchange.headers
 
-    async def _limited(
+    async def within_limit(
         self, operation: Coroutine[Deferred[Any], Any, Result], request: Request
     ) -> Result:
+        """Wait for an operation, for as long as this request may take as a whole.
+
+        :raises TimedOutError: if it takes longer. It is cancelled then.
+        """
         limit = self._operation_limit(request)
         try:
             return await ensureDeferred(operation).addTimeout(limit, self.clock)
@@ -295,7 +299,7 @@ class Requester:
         exchange = Exchange(self._transport, lease, request.target, self.observer.sent)
         answered = self._answered(request, exchange, handle)
         if request.lane is Lane.WRITE:
-            answered = self._limited(answered, request)
+            answered = self.within_limit(answered, request)
         try:
             result = await answered
         except BaseException as error:

@@ -84,10 +84,6 @@ async def upload(
     sent: list[Body] = []
     damaged = False
     crc32 = None
-    if noting is not None and part.size > AT_ONCE_BYTES:
-        # Headers go before the body, so the file is read twice; the second time it mostly
-        # comes from the page cache. No slot is held meanwhile.
-        crc32 = await noting.run(crc32_of, part.source)
 
     def fresh_body() -> Body:
         body = make_body(part.source, part.offset, part.size, reading, crc32)
@@ -126,6 +122,10 @@ async def upload(
         await drained(exchange)
         return Uploaded(object_info(name, exchange.headers, part.size), sent[-1].crc32)
 
+    if noting is not None and part.size > AT_ONCE_BYTES:
+        # Headers go before the body, so the file is read twice; the second time it mostly
+        # comes from the page cache. No slot is held meanwhile.
+        crc32 = await requester.within_limit(_crc32_of(part.source, noting), request)
     try:
         return await requester.perform(request, compare)
     except ObjectExistsError:
@@ -141,6 +141,10 @@ async def upload(
         if found is None:
             raise
         return found
+
+
+async def _crc32_of(source: FileSource, noting: Threads) -> int:
+    return await noting.run(crc32_of, source)
 
 
 async def _found(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from swift_provider.client import Store
+from swift_provider.client import FileSource, Patience, Store
 from swift_provider.client.downloads import WHOLE_BYTES
 from swift_provider.client.upload_bodies import AT_ONCE_BYTES
 from swift_provider.errors import DamagedError, FileChangedError
@@ -111,18 +111,46 @@ async def test_a_change_between_the_two_readings(
     source = make_file(content_of(HUGE))
     upload = begin(sending.put("name", source))
     await soon(stall.happened())
-    before = os.stat(source.path)
-    with open(source.path, "r+b") as file:
-        file.seek(HUGE - 10)
-        file.write(b"else")
-    os.utime(source.path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    source.check_unchanged()
+    change_unseen(source)
     stall.release()
     with pytest.raises(FileChangedError, match=f"{source.path} .* read twice"):
         await soon(upload)
     await nothing_in_flight(faulty)
     assert await stored(store, "name") is None
     assert len(puts(faulty)) == 1
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+async def test_a_change_between_two_attempts(
+    faulty: Faulty, store: Store, container: str, make_file: MakeFile, size: int
+) -> None:
+    """What is stored has the CRC-32 of the bytes that were sent; or nothing is stored."""
+    slowly = Patience(total_seconds=20, first_delay=1.0, longest_delay=1.0, operation_seconds=30)
+    sending = faulty.store(container, patience=slowly)
+    faulty.proxy.add(refusal := Answer(503, after=None, match=("PUT", "")))
+    source = make_file(content_of(size))
+    upload = begin(sending.put("name", source))
+    await soon(refusal.happened())
+    change_unseen(source)
+    if size == SMALL:
+        await soon(upload)
+        content = await stored(store, "name")
+        assert content != content_of(size)
+        assert (await store.head("name")).content_crc32 == zlib.crc32(content or b"")
+    else:
+        with pytest.raises(FileChangedError):
+            await soon(upload)
+        assert await stored(store, "name") is None
+
+
+def change_unseen(source: FileSource) -> None:
+    """Change bytes near the end of a file, but not its size and mtime."""
+    before = os.stat(source.path)
+    with open(source.path, "r+b") as file:
+        file.seek(before.st_size - 10)
+        file.write(b"else")
+    os.utime(source.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    source.check_unchanged()
 
 
 # What a download finds

@@ -12,9 +12,10 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from swift_provider.client import FileSource, Store
+from swift_provider.client import FileSource, Patience, Store
 from swift_provider.client.threads import THREADS, Threads
 from swift_provider.client.upload_bodies import AT_ONCE_BYTES
+from swift_provider.errors import TimedOutError
 from tests.client.conftest import Faulty, PutObject
 from tests.client.trouble import HUGE, LARGE, MakeFile, begin, content_of, puts, soon, until
 from tests.servers.faults import Answer, Stall, in_request
@@ -89,6 +90,23 @@ async def test_an_upload_does_not_wait_for_hashing(
     await block_hashing(blocked, gated, store)
     await soon(begin(store.put("other", make_file(content_of(LARGE)))))
     assert len(gated.reading) == THREADS
+
+
+async def test_a_disk_that_hangs(faulty: Faulty, container: str, gated: GatedSource) -> None:
+    """An upload whose file cannot be read within the time for the whole upload fails."""
+    short = Patience(
+        total_seconds=1,
+        first_delay=0.1,
+        longest_delay=0.1,
+        operation_seconds=0.5,
+        slowest_bytes_per_second=10**9,
+    )
+    try:
+        with pytest.raises(TimedOutError, match="not done within"):
+            await soon(begin(faulty.store(container, patience=short).put("name", gated)))
+        assert puts(faulty) == []
+    finally:
+        gated.gate.set()
 
 
 async def test_an_upload_in_flight_does_not_wait_for_those_that_begin(

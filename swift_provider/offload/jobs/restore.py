@@ -152,8 +152,8 @@ class Restore(Job[Tally]):
 
         :raises KeptError: if the object is not what the database says.
         """
-        # Without a SHA-256 to compare, Swift's own MD5 has to say what comes to the disk.
-        download = await self._store.get(file.path, prove=file.sha256 is None)
+        # Swift's own MD5 decides what comes to the disk, not metadata that may be wrong.
+        download = await self._store.get(file.path, prove=True)
         try:
             new = NewFile(self._disk, file)
             try:

@@ -49,6 +49,21 @@ def test_restore(offload: Script, store: SynapseStore, objects: Objects) -> None
         assert (store.base / path).read_bytes() == before[path]
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_metadata_keep_no_file_away(
+    offload: Script, store: SynapseStore, objects: Objects, known: bool
+) -> None:
+    """An object is what Swift's MD5 says, also if the CRC-32 in its metadata is another one's."""
+    content = os.urandom(100_000)
+    digest = hashlib.sha256(content).hexdigest() if known else None
+    path = store.add_local("abcdef", content, sha256=digest)
+    (store.base / path).unlink()
+    objects[path] = content
+    objects.post(path, {"X-Object-Meta-Content-Crc32": "00000000"})
+    assert offload.json("restore", store.base)["restored"] == 1
+    assert (store.base / path).read_bytes() == content
+
+
 async def test_restore_of_a_broken_download(
     offload: Script, store: SynapseStore, objects: Objects, swift: Swift, account: Credentials
 ) -> None:

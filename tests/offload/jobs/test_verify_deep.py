@@ -112,6 +112,19 @@ def test_an_object_that_is_damaged_on_swifts_disk(
     assert f"No longer in Swift after it was read: {path}" in summary["told"]
 
 
+def test_an_object_that_the_module_would_refuse(
+    offload: Script, store: SynapseStore, objects: Objects
+) -> None:
+    """Right bytes with a wrong CRC-32 in the metadata: Synapse could not serve them."""
+    content = os.urandom(SIZE)
+    path = add(store, "abcdef", content, on_disk=True, known=True)
+    objects[path] = content
+    objects.post(path, {"X-Object-Meta-Content-Crc32": "00000000"})
+    assert offload.json("verify", store.base)["on_disk_and_in_swift"] == 1
+    summary = offload.json("verify", "--deep", store.base, status=1)
+    assert summary["on_disk_and_in_swift_but_different"] == 1
+
+
 def test_a_large_object(offload: Script, store: SynapseStore, objects: Objects) -> None:
     """A large object is read through its segments; one that was swapped is found."""
     offload.configure(store, cloud="matrix", container=objects.container, segment_size="1M")
