@@ -92,6 +92,10 @@ class Container:
         self._session.headers["X-Auth-Token"] = token
         self._session.put(self.url, timeout=60).raise_for_status()
 
+    def set_headers(self, headers: Mapping[str, str]) -> None:
+        """Set metadata of the container."""
+        self._session.post(self.url, headers=headers, timeout=60).raise_for_status()
+
     def listed(self) -> dict[str, dict[str, Any]]:
         """Rows of the listing by object name."""
         rows: dict[str, dict[str, Any]] = {}

@@ -153,20 +153,24 @@ class Synapse:
         response = self._session.post(url, json={**body, "mac": mac.hexdigest()}, timeout=30)
         return _checked(response).json()["access_token"]
 
-    def client(self, token: str) -> Client:
-        """:param token: from :meth:`register`."""
-        return Client(self.url, token)
+    def client(self, token: str, authority: Path | None = None) -> Client:
+        """:param token: from :meth:`register`.
+        :param authority: PEM file to trust where Synapse redirects to; ``None`` for the usual.
+        """
+        return Client(self.url, token, authority)
 
 
 class Client:
     """What a user's Matrix client does with media. Every call blocks."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, authority: Path | None = None) -> None:
         self._media = f"{url}/_matrix/media/v3"
         self._authenticated = f"{url}/_matrix/client/v1/media"
         self._admin = f"{url}/_synapse/admin/v1"
         self._session = process.local_session()
         self._session.headers["Authorization"] = f"Bearer {token}"
+        if authority is not None:
+            self._session.verify = str(authority)
 
     def upload(self, content: bytes, content_type: str = "application/octet-stream") -> str:
         """:returns: the ``mxc://`` URI."""
