@@ -3,23 +3,30 @@
 A file gets its final name only when it is complete, is what the database says and was
 flushed to the disk, because Synapse serves any file with that name. Owner and mode come
 from the media store's folder, so that Synapse can read and delete the file.
+
+Two runs on two hosts may restore the same file, because a media store on NFS cannot be
+locked. So each run has a temporary name of its own. A lock (``flock``) on the temporary file
+tells the file of another run from the leftover of a killed one.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import secrets
 import stat
 from contextlib import suppress
 
 from twisted.internet.interfaces import IConsumer, IProducer
 from zope.interface import implementer
 
-from swift_provider.errors import KeptError
+from swift_provider.errors import FileChangedError, KeptError
 from swift_provider.offload.disk import Expected
 
-#: No media has a name with such an end, so Synapse and ``upload`` ignore such files.
-RESTORING = "~restoring"
+#: No media has a name with such an end, so Synapse and ``upload`` ignore such files. Random
+#: characters follow the first one.
+RESTORING = "~restoring-"
 BAD = "~bad"
 
 
@@ -84,15 +91,15 @@ class NewFile:
         self._store = store
         self._file = file
         self._path = f"{store.base_path}/{file.path}"
-        self._temporary = f"{self._path}{RESTORING}"
+        self._temporary = f"{self._path}{RESTORING}{secrets.token_hex(4)}"
         self._sha256 = hashlib.sha256()
         self.size = 0
         store.make_folders(file.path)
-        with suppress(FileNotFoundError):
-            os.unlink(self._temporary)  # A killed run may have left it.
+        _remove_leftovers(self._path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._open = os.fdopen(os.open(self._temporary, flags, 0o600), "wb")
         try:
+            _lock(self._open.fileno())
             store.adopt_file(self._open.fileno())
         except BaseException:
             self.close()
@@ -121,6 +128,7 @@ class NewFile:
         :param keep_bad: keep the file that has the name now, under another one.
         :returns: the other name, relative to the media store; ``None`` if there is none.
         :raises KeptError: if the file is not what the database says.
+        :raises FileChangedError: if the temporary name is not this file's any more.
         :raises OSError: if the disk fails.
         """
         self.check_length(self.size)
@@ -129,6 +137,8 @@ class NewFile:
             raise KeptError(_not_synapses("SHA-256"))
         self._open.flush()
         os.fsync(self._open.fileno())
+        if not self._has_temporary_name():
+            raise FileChangedError(f"{self._temporary} was removed or replaced")
         kept = _link_aside(self._store.base_path, self._file.path) if keep_bad else None
         os.rename(self._temporary, self._path)
         folder = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_DIRECTORY)
@@ -141,10 +151,46 @@ class NewFile:
     def close(self) -> None:
         """Close the file, and delete it unless it was kept."""
         try:
-            self._open.close()
-        finally:
-            with suppress(FileNotFoundError):
+            if self._has_temporary_name():
                 os.unlink(self._temporary)
+        finally:
+            self._open.close()
+
+    def _has_temporary_name(self) -> bool:
+        try:
+            named = os.lstat(self._temporary)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(named, os.fstat(self._open.fileno()))
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file, until it is closed.
+
+    :returns: ``False`` if another run has locked it, or its filesystem has no locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_leftovers(path: str) -> None:
+    """Remove the temporary files of a file that no run is writing."""
+    folder, name = os.path.split(path)
+    with os.scandir(folder) as entries:
+        names = [entry.path for entry in entries if entry.name.startswith(name + RESTORING)]
+    # NFS locks only files that are open for writing.
+    flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    for leftover in names:
+        with suppress(OSError):
+            descriptor = os.open(leftover, flags)
+            try:
+                if _lock(descriptor):
+                    os.unlink(leftover)
+            finally:
+                os.close(descriptor)
 
 
 def _not_synapses(what: str) -> str:

@@ -60,12 +60,12 @@ class Judge:
         self.lost = gone
         now = self._homeserver.on_disk()
         for path in self._before.keys() - now.keys():
-            if not path.endswith(RESTORING) and self._swift.whole(path) != self._before[path]:
+            if RESTORING not in path and self._swift.whole(path) != self._before[path]:
                 self._violated(f"deleted from the disk without a copy in Swift: {path}")
             if path in self._homeserver.unfinished:
                 self._violated(f"deleted while Synapse was writing it: {path}")
         for path in now:
-            if now[path] != self._before.get(path) and not path.endswith(RESTORING):
+            if now[path] != self._before.get(path) and RESTORING not in path:
                 self._judge_written(path, now)
         if self._violations:
             raise Violation("; ".join(self._violations))
