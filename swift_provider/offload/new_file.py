@@ -11,6 +11,7 @@ tells the file of another run from the leftover of a killed one.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -28,6 +29,10 @@ from swift_provider.offload.disk import Expected
 #: characters follow the first one.
 RESTORING = "~restoring-"
 BAD = "~bad"
+
+#: What a filesystem answers that does not know an operation, such as vfat, CIFS or FUSE.
+#: Linux says EPERM for a hard link, EINVAL for the fsync of a folder.
+_UNKNOWN = (errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class MediaStore:
@@ -139,14 +144,15 @@ class NewFile:
         os.fsync(self._open.fileno())
         if not self._has_temporary_name():
             raise FileChangedError(f"{self._temporary} was removed or replaced")
-        kept = _link_aside(self._store.base_path, self._file.path) if keep_bad else None
-        os.rename(self._temporary, self._path)
-        folder = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_DIRECTORY)
+        aside = _set_aside(self._path) if keep_bad else None
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-        return kept
+            os.rename(self._temporary, self._path)
+        except OSError:
+            if aside is not None and not os.path.lexists(self._path):
+                os.rename(aside, self._path)
+            raise
+        _sync_folder(os.path.dirname(self._path))
+        return None if aside is None else os.path.relpath(aside, self._store.base_path)
 
     def close(self) -> None:
         """Close the file, and delete it unless it was kept."""
@@ -197,8 +203,11 @@ def _not_synapses(what: str) -> str:
     return f"not Synapse's file: the object's {what} is not the one in Synapse's database"
 
 
-def _link_aside(base_path: str, path: str) -> str:
-    """Give a file a second name. It keeps the first one until another file takes it.
+def _set_aside(path: str) -> str:
+    """Give a file a second name, whole.
+
+    It keeps the first one until another file takes it. Where the filesystem has no hard
+    links, it loses the first one: there is no such file until another one takes it.
 
     :returns: the second name.
     """
@@ -206,9 +215,36 @@ def _link_aside(base_path: str, path: str) -> str:
     number = 1
     while True:
         try:
-            os.link(f"{base_path}/{path}", f"{base_path}/{aside}", follow_symlinks=False)
+            _link_or_rename(path, aside)
         except FileExistsError:
             number += 1
             aside = f"{path}{BAD}{number}"
         else:
             return aside
+
+
+def _link_or_rename(path: str, aside: str) -> None:
+    """:raises FileExistsError: if there is a file with the second name."""
+    try:
+        os.link(path, aside, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _UNKNOWN:
+            raise
+        # A rename would replace a file that another run makes just now, but not this one.
+        os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.rename(path, aside)
+
+
+def _sync_folder(path: str) -> None:
+    """Flush the names in a folder to the disk, if its filesystem can do that.
+
+    :raises OSError: if the disk fails.
+    """
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in _UNKNOWN:
+            raise
+    finally:
+        os.close(folder)
