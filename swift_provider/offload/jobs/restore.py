@@ -3,7 +3,8 @@
 Only what the database knows is restored. First the content of each media, whether or not
 the listing names its object. Then the thumbnails that both the database and the listing
 have: Synapse can make the others again. Other objects stay in Swift, because Synapse has
-deleted their media.
+deleted their media. A run may take days, so the database is asked again before each file
+gets its name.
 
 A file on disk that is not what the database says is replaced, and a content is kept under
 another name. :mod:`swift_provider.offload.new_file` checks each file before it gets its
@@ -26,7 +27,7 @@ from swift_provider.errors import (
     ObjectNotFoundError,
     RequestRefusedError,
 )
-from swift_provider.offload.contents import known_contents
+from swift_provider.offload.contents import DELETED_MEANWHILE, KnownMedia
 from swift_provider.offload.database import Database
 from swift_provider.offload.disk import Expected, is_thumbnail
 from swift_provider.offload.feed import reason_to_skip
@@ -63,28 +64,33 @@ class Restore(Job[Tally]):
     async def _work(self) -> None:
         if (complaint := self._disk.complaint) is not None:
             self.progress.note(complaint)
-        lookups = self.threads.lookups
         with closing(SortedMedia()) as plan:
-            await self._restore_all(known_contents(lookups, self._database, plan, self._pass_over))
+            known = KnownMedia(self.threads.lookups, self._database, plan)
+            await self._restore_all(known, known.contents(self._pass_over))
             if not self._stopping:
-                await self._restore_all(self._known_thumbnails(plan))
+                await self._restore_all(known, self._known_thumbnails(known, plan))
 
-    async def _restore_all(self, pages: AsyncGenerator[list[Expected], None]) -> None:
+    async def _restore_all(
+        self, known: KnownMedia, pages: AsyncGenerator[list[Expected], None]
+    ) -> None:
         items = Items(pages)
+        restore = partial(self._restore, known)
         try:
-            await in_parallel(self._store.width, items.take, self._restore, self._is_stopping)
+            await in_parallel(self._store.width, items.take, restore, self._is_stopping)
         finally:
             await items.close()
 
     def _pass_over(self, reason: str) -> None:
         self.tally.skipped[reason] += 1
 
-    async def _known_thumbnails(self, plan: SortedMedia) -> AsyncGenerator[list[Expected], None]:
+    async def _known_thumbnails(
+        self, known: KnownMedia, plan: SortedMedia
+    ) -> AsyncGenerator[list[Expected], None]:
         """The listed thumbnails that the database knows; reports all other objects."""
         for root in ROOTS:
             async for page in self._store.list(f"{root}/"):
                 left_out: list[tuple[str, str]] = []
-                yield await self.threads.lookups.run(self._look, plan, page, left_out)
+                yield await known.ask(self._look, plan, page, left_out)
                 for path, reason in left_out:
                     self._skip(path, reason)
 
@@ -115,12 +121,12 @@ class Restore(Job[Tally]):
                     found.append(Expected(path, frozenset(lengths)))
         return found
 
-    async def _restore(self, file: Expected) -> None:
-        await self._attempt(file.path, self._make_whole(file))
+    async def _restore(self, known: KnownMedia, file: Expected) -> None:
+        await self._attempt(file.path, self._make_whole(known, file))
         counts = self.tally.counts
         self.progress.advance(1, counts[RESTORED], self.tally.failures, counts[RESTORED_BYTES])
 
-    async def _make_whole(self, file: Expected) -> None:
+    async def _make_whole(self, known: KnownMedia, file: Expected) -> None:
         bad = False
         try:
             (await self.threads.open_checked(self._disk.base_path, file)).close()
@@ -133,8 +139,11 @@ class Restore(Job[Tally]):
             self.tally.counts[PRESENT] += 1
             return
         try:
-            await self._fetch(file, in_place_of_a_bad_one=bad)
+            await self._fetch(known, file, in_place_of_a_bad_one=bad)
         except ObjectNotFoundError as error:
+            if not await known.still_has(file):
+                self._pass_over(DELETED_MEANWHILE)
+                return
             if is_thumbnail(file.path):
                 self._skip(file.path, "listed, but not in Swift any more")
                 return
@@ -145,9 +154,10 @@ class Restore(Job[Tally]):
             if flaw is None:
                 raise
             raise KeptError(f"Swift refuses to deliver it: {flaw}") from error
-        self.tally.counts[MENDED] += bad
 
-    async def _fetch(self, file: Expected, *, in_place_of_a_bad_one: bool) -> None:
+    async def _fetch(
+        self, known: KnownMedia, file: Expected, *, in_place_of_a_bad_one: bool
+    ) -> None:
         """Download one file.
 
         :raises KeptError: if the object is not what the database says.
@@ -159,6 +169,9 @@ class Restore(Job[Tally]):
             try:
                 new.check_length(download.info.size)
                 await download.deliver(new)
+                if not await known.still_has(file):
+                    self._pass_over(DELETED_MEANWHILE)
+                    return
                 # Synapse can make a thumbnail again.
                 keep_bad = in_place_of_a_bad_one and not is_thumbnail(file.path)
                 kept = await self.threads.lookups.run(partial(new.keep, keep_bad=keep_bad))
@@ -173,4 +186,5 @@ class Restore(Job[Tally]):
         if kept is not None:
             self.progress.note(f"The bad file is kept: {shown(kept)}")
         self.tally.counts[RESTORED] += 1
+        self.tally.counts[MENDED] += in_place_of_a_bad_one
         self.tally.counts[RESTORED_BYTES] += new.size

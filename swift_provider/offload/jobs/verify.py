@@ -10,12 +10,13 @@ database. Thumbnails are left out, because Synapse can make them again from the 
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 from swift_provider.client import ObjectInfo, Store
 from swift_provider.errors import KeptError, ObjectNotFoundError
 from swift_provider.offload.checked_object import content_flaw
-from swift_provider.offload.contents import known_contents
+from swift_provider.offload.contents import DELETED_MEANWHILE, KnownMedia
 from swift_provider.offload.database import Database
 from swift_provider.offload.disk import Expected
 from swift_provider.offload.jobs.job import Job
@@ -73,18 +74,19 @@ class Verify(Job[Tally]):
 
     async def _work(self) -> None:
         with closing(SortedMedia()) as plan:
-            lookups = self.threads.lookups
-            items = Items(known_contents(lookups, self._database, plan, self._pass_over))
+            known = KnownMedia(self.threads.lookups, self._database, plan)
+            items = Items(known.contents(self._pass_over))
+            verify = partial(self._verify, known)
             try:
-                await in_parallel(self._store.width, items.take, self._verify, self._is_stopping)
+                await in_parallel(self._store.width, items.take, verify, self._is_stopping)
             finally:
                 await items.close()
 
     def _pass_over(self, reason: str) -> None:
         self.tally.skipped[reason] += 1
 
-    async def _verify(self, file: Expected) -> None:
-        outcome = await self._attempt(file.path, self._look(file))
+    async def _verify(self, known: KnownMedia, file: Expected) -> None:
+        outcome = await self._attempt(file.path, self._judge(known, file))
         if outcome is not None:
             self.tally.counts[outcome] += 1
             if outcome in HOLES:
@@ -92,6 +94,14 @@ class Verify(Job[Tally]):
         counts = self.tally.counts
         files = sum(counts[outcome] for outcome in self._outcomes)
         self.progress.advance(1, files, self.tally.failures, counts[DOWNLOADED_BYTES])
+
+    async def _judge(self, known: KnownMedia, file: Expected) -> str | None:
+        """The outcome; ``None`` for a hole that is none, because Synapse deleted the media."""
+        outcome = await self._look(file)
+        if outcome in HOLES and not await known.still_has(file):
+            self._pass_over(DELETED_MEANWHILE)
+            return None
+        return outcome
 
     async def _look(self, file: Expected) -> str:
         info = await self._whole_object(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 from pathlib import Path
@@ -16,7 +17,7 @@ from swift_provider.offload.new_file import MediaStore
 from tests.offload.conftest import Objects, Script
 from tests.offload.synapse_store import SynapseStore
 from tests.servers.fault_proxy import FaultProxy
-from tests.servers.faults import Answer, Cut, in_response
+from tests.servers.faults import ON_REQUEST, Answer, Cut, Stall, in_response
 from tests.servers.keystone import Credentials
 from tests.servers.swift import Swift
 
@@ -193,6 +194,45 @@ def test_a_bad_file_that_cannot_be_mended(
     assert path in summary["told"]
     assert store.files() == {path}
     assert (store.base / path).read_bytes() == b"conTENT"
+
+
+@pytest.mark.parametrize("thumbnail", [False, True])
+@pytest.mark.parametrize("there", [True, False])
+async def test_what_synapse_deletes_during_the_run(
+    offload: Script,
+    store: SynapseStore,
+    objects: Objects,
+    swift: Swift,
+    account: Credentials,
+    thumbnail: bool,
+    there: bool,
+) -> None:
+    """It does not come back, and is no failure, though the run had begun with it."""
+    paths = [store.add_local(name, name.encode() * 9) for name in ("deleted", "staying")]
+    if thumbnail:
+        paths = [store.add_thumbnail(name) for name in ("deleted", "staying")]
+    for path in paths:
+        objects[path] = (store.base / path).read_bytes()
+        (store.base / path).unlink()
+    proxy = FaultProxy(reactor, "127.0.0.1", int(swift.url.rpartition(":")[2]))
+    await proxy.start()
+    url = proxy.url_for(swift.account_url(account.project_id))
+    proxy.add(stall := Stall(ON_REQUEST, match=("GET", f"{paths[0]}$")))
+    offload.configure(store, cloud="matrix", container=objects.container, storage_url=url)
+    running = offload.start("restore", str(store.base), "--json")
+    await stall.happened()
+    store.execute("DELETE FROM local_media_repository WHERE media_id = 'deleted'")
+    if not there:
+        objects.delete(paths[0])
+    stall.release()
+    told, errors = await deferToThread(running.communicate, timeout=60)
+    await proxy.stop()
+    summary = json.loads(told)
+    assert running.returncode == 0, errors
+    assert summary["restored"] == 1
+    assert summary["skipped"] == {"Synapse has deleted it meanwhile": 1}
+    assert paths[0] not in store.files()
+    assert paths[1] in store.files()
 
 
 def test_a_content_that_is_nowhere(offload: Script, store: SynapseStore, objects: Objects) -> None:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
 
 from tests.offload.conftest import Objects, Script
 from tests.offload.synapse_store import RECENT, SynapseStore
+from tests.servers.fault_proxy import FaultProxy
+from tests.servers.faults import Stall
+from tests.servers.keystone import Credentials
+from tests.servers.swift import Swift
 
 
 def test_verify(offload: Script, store: SynapseStore, objects: Objects) -> None:
@@ -64,3 +74,41 @@ def test_an_empty_database(offload: Script, store: SynapseStore) -> None:
     ended = offload("verify", store.base)
     assert ended.returncode == 2
     assert "no media at all" in ended.stderr
+
+
+@pytest.fixture
+def proxied(
+    offload: Script, store: SynapseStore, objects: Objects, swift: Swift, account: Credentials
+) -> Any:
+    """Runs verify, and waits while Swift's answer to the HEAD of an object is on its way."""
+
+    @asynccontextmanager
+    async def run(path: str, summary: dict[str, Any]) -> AsyncIterator[None]:
+        proxy = FaultProxy(reactor, "127.0.0.1", int(swift.url.rpartition(":")[2]))
+        await proxy.start()
+        url = proxy.url_for(swift.account_url(account.project_id))
+        proxy.add(stall := Stall(match=("HEAD", f"{path}$")))
+        offload.configure(store, cloud="matrix", container=objects.container, storage_url=url)
+        running = offload.start("verify", str(store.base), "--json")
+        await stall.happened()
+        yield
+        stall.release()
+        told, _ = await deferToThread(running.communicate, timeout=60)
+        await proxy.stop()
+        summary.update(json.loads(told))
+
+    return run
+
+
+async def test_a_media_that_synapse_deletes_during_the_run(
+    store: SynapseStore, proxied: Any
+) -> None:
+    """Its file and its object are gone, and that is no hole."""
+    path = store.add_local("abcdef", b"content")
+    store.add_local("staying", b"content")
+    (store.base / path).unlink()
+    summary: dict[str, Any] = {}
+    async with proxied(path, summary):
+        store.execute("DELETE FROM local_media_repository WHERE media_id = 'abcdef'")
+    assert (summary["status"], summary["nowhere"], summary["only_on_disk"]) == (0, 0, 1)
+    assert summary["skipped"] == {"Synapse has deleted it meanwhile": 1}
