@@ -104,6 +104,33 @@ class Verify(Job[Tally]):
         return outcome
 
     async def _look(self, file: Expected) -> str:
+        # The disk first: an upload may move the file to Swift meanwhile, where it is seen
+        # then. In the other order it could be missed in both places.
+        try:
+            source = await self.threads.open_checked(self._base_path, file)
+        except FileNotFoundError:
+            return await self._look_without_file(file, ONLY_SWIFT, BAD_OBJECT)
+        except KeptError as error:
+            # Synapse serves what is on its disk, whatever Swift has.
+            self.progress.note(f"On disk, but {error}: {shown(file.path)}")
+            return await self._look_without_file(file, BAD_FILE, NOWHERE)
+        with source:
+            info, wrong = await self._look_at_object(file)
+            if info is None:
+                return ONLY_DISK
+            if wrong:
+                return BOTH_DIFFERENT
+            same = await self._store.same_content(info, source)
+            return BOTH_EQUAL if same else BOTH_DIFFERENT
+
+    async def _look_without_file(self, file: Expected, if_whole: str, if_wrong: str) -> str:
+        info, wrong = await self._look_at_object(file)
+        if info is None:
+            return NOWHERE
+        return if_wrong if wrong else if_whole
+
+    async def _look_at_object(self, file: Expected) -> tuple[ObjectInfo | None, bool]:
+        """The object, as of :meth:`_whole_object`, and whether its content is wrong."""
         info = await self._whole_object(file)
         wrong = False
         if self._deep and info is not None:
@@ -113,23 +140,7 @@ class Verify(Job[Tally]):
                 # Swift puts a replica aside if it finds damage in it while it is read.
                 self.progress.note(f"No longer in Swift after it was read: {shown(file.path)}")
                 info = None
-        try:
-            source = await self.threads.open_checked(self._base_path, file)
-        except FileNotFoundError:
-            if info is None:
-                return NOWHERE
-            return BAD_OBJECT if wrong else ONLY_SWIFT
-        except KeptError as error:
-            # Synapse serves what is on its disk, whatever Swift has.
-            self.progress.note(f"On disk, but {error}: {shown(file.path)}")
-            return NOWHERE if info is None or wrong else BAD_FILE
-        with source:
-            if info is None:
-                return ONLY_DISK
-            if wrong:
-                return BOTH_DIFFERENT
-            same = await self._store.same_content(info, source)
-            return BOTH_EQUAL if same else BOTH_DIFFERENT
+        return info, wrong
 
     async def _has_wrong_content(self, file: Expected) -> bool:
         flaw = await content_flaw(self._store, file, self._downloaded)

@@ -112,3 +112,15 @@ async def test_a_media_that_synapse_deletes_during_the_run(
         store.execute("DELETE FROM local_media_repository WHERE media_id = 'abcdef'")
     assert (summary["status"], summary["nowhere"], summary["only_on_disk"]) == (0, 0, 1)
     assert summary["skipped"] == {"Synapse has deleted it meanwhile": 1}
+
+
+async def test_a_file_that_goes_to_swift_during_the_run(
+    store: SynapseStore, objects: Objects, proxied: Any
+) -> None:
+    """An upload of another run moves it between the two looks: it is not nowhere."""
+    path = store.add_local("abcdef", b"content")
+    summary: dict[str, Any] = {}
+    async with proxied(path, summary):
+        objects[path] = b"content"
+        (store.base / path).unlink()
+    assert (summary["status"], summary["nowhere"], summary["only_on_disk"]) == (0, 0, 1)
