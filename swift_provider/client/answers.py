@@ -85,6 +85,9 @@ class ObjectInfo:
     :ivar manifest_container: of a segment; ``""`` if it is none, or has no mark.
     :ivar content_crc32: of the whole content, as its uploader noted it; Swift does not check
         it. ``None`` if it is not there or cannot be read.
+    :ivar content_location: the path of the object whose facts these are, where Swift says it:
+        for a link (``X-Symlink-Target``) its target, in a versioned container this object
+        itself; ``""`` otherwise.
     """
 
     name: str
@@ -100,6 +103,7 @@ class ObjectInfo:
     owner: str = ""
     manifest_container: str = ""
     content_crc32: int | None = None
+    content_location: str = ""
 
     @property
     def is_plain(self) -> bool:
@@ -196,6 +200,8 @@ def object_info(name: str, headers: Headers, size: int | None = None) -> ObjectI
         owner=unquote(header(headers, OWNER_HEADER)),
         manifest_container=unquote(header(headers, MANIFEST_CONTAINER_HEADER)),
         content_crc32=int(crc32, 16) if _CRC32.fullmatch(crc32) else None,
+        # A query names the version.
+        content_location=unquote(header(headers, b"Content-Location").partition("?")[0]),
     )
 
 

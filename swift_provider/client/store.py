@@ -184,9 +184,23 @@ class Store:
         """
         if info.expires:
             return "Swift will delete it (X-Delete-At)"
+        if await self._is_link(info):
+            return f"it is a link to another object, {info.content_location}"
         if info.static_large:
             return await self._client.large_objects.flaw(self._container, info)
         return None
+
+    async def _is_link(self, info: ObjectInfo) -> bool:
+        """Whether these are the facts of another object, to which the asked one is a link.
+
+        See Swift's "Symlink". Whoever deletes the target sees nothing of the link.
+        """
+        if not info.content_location:
+            return False
+        # A storage URL without an account is that of a proxy, which adds it.
+        account = (await self._requester.storage_url()).rstrip("/").partition("/v1/")[2]
+        own = "/".join(part for part in (account, self._container, info.name) if part)
+        return not info.content_location.endswith(f"/{own}")
 
     async def delete(self, path: str) -> bool:
         """Delete an object, with its segments if it has any. May be called again.

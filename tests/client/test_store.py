@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
@@ -68,6 +69,24 @@ async def test_same_content_is_told_from_the_same_length(store: Store, make_file
     assert await store.same_content(info, make_file(b"content"))
     assert not await store.same_content(info, make_file(b"c0ntent"))
     assert not await store.same_content(info, make_file(b"content."))
+
+
+async def test_a_link_is_told_from_the_object_itself(
+    store: Store, container: str, make_file: MakeFile
+) -> None:
+    """By account, container and name, as Swift gives the place; a version is the object itself."""
+    await store.put("ab/ü c", make_file(b"content"))
+    info = await store.head("ab/ü c")
+    account = (await store.storage_url()).rpartition("/")[2]
+    links = {
+        f"/v1/{account}/{container}/ab/ü c": False,
+        f"/v1/{account}/{container}/ab/other": True,
+        f"/v1/{account}/x{container}/ab/ü c": True,
+        f"/v1/x{account}/{container}/ab/ü c": True,
+    }
+    for place, is_link in links.items():
+        flaw = await store.flaw(replace(info, content_location=place))
+        assert (flaw is not None) == is_link, place
 
 
 async def test_an_abandoned_download_leaves_nothing(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -211,6 +212,26 @@ class Objects:
         """Of a HEAD."""
         found: dict[str, str] = self._connection.head_object(self.container, name)
         return found
+
+    def link(self, name: str, content: bytes) -> tuple[str, str]:
+        """Make a link to an object of another container, which has the same name.
+
+        :returns: container and name of the target.
+        """
+        old = f"old-{self.container}"
+        self.make(old)
+        self._connection.put_object(old, name, content)
+        target = {"X-Symlink-Target": quote(f"{old}/{name}")}
+        self._connection.put_object(self.container, name, b"", headers=target)
+        return old, name
+
+    def delete_elsewhere(self, container: str, name: str) -> None:
+        """Delete an object of another container."""
+        self._connection.delete_object(container, name)
+
+    def keep_versions(self) -> None:
+        """Have Swift keep each version of each object from now on."""
+        self._connection.post_container(self.container, {"X-Versions-Enabled": "true"})
 
     def make_dynamic(self, name: str, content: bytes) -> None:
         """Store a dynamic large object of one segment."""

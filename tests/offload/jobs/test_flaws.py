@@ -38,6 +38,10 @@ def _dynamic(objects: Objects, path: str, content: bytes) -> None:
     objects.make_dynamic(path, content)
 
 
+def _link(objects: Objects, path: str, content: bytes) -> None:
+    objects.link(path, content)
+
+
 @pytest.mark.parametrize("dry_run", [False, True])
 @pytest.mark.parametrize("number", [0, 2])
 def test_upload_of_a_file_whose_segment_is_gone(
@@ -78,6 +82,32 @@ def test_upload_of_a_file_whose_object_expires(
     assert objects[path] == content
 
 
+def test_upload_of_a_file_whose_object_is_a_link(
+    offload: Script, store: SynapseStore, objects: Objects
+) -> None:
+    """Its target may go at any time: the file is stored in the link's place."""
+    path = store.add_remote("example.org:8448", "m", "remote-file", b"content")
+    target = objects.link(path, b"content")
+    summary = offload.json("upload", store.base, "--all", "--delete")
+    assert (summary["already_there"], summary["replaced"], summary["deleted"]) == (0, 1, 1)
+    objects.delete_elsewhere(*target)
+    assert objects[path] == b"content"
+    assert offload.json("verify", store.base)["only_in_swift"] == 1
+
+
+def test_an_object_of_a_versioned_container_is_a_proof(
+    offload: Script, store: SynapseStore, objects: Objects
+) -> None:
+    """There each object is a link to its version, in Swift's own care."""
+    path = store.add_remote("example.org:8448", "m", "remote-file", b"content")
+    objects.keep_versions()
+    offload.json("upload", store.base, "--all")
+    assert "version-id" in objects.headers(path)["content-location"]
+    summary = offload.json("upload", store.base, "--all", "--delete")
+    assert (summary["already_there"], summary["replaced"], summary["deleted"]) == (1, 0, 1)
+    assert offload.json("verify", store.base)["only_in_swift"] == 1
+
+
 def test_an_expiring_object_with_other_bytes_is_kept(
     offload: Script, store: SynapseStore, objects: Objects
 ) -> None:
@@ -109,7 +139,12 @@ def test_verify_of_a_segment_that_is_gone(
 
 @pytest.mark.parametrize("on_disk", [True, False])
 @pytest.mark.parametrize(
-    ("make", "told"), [(_expire, "X-Delete-At"), (_dynamic, "dynamic large object")]
+    ("make", "told"),
+    [
+        (_expire, "X-Delete-At"),
+        (_dynamic, "dynamic large object"),
+        (_link, "a link to another object"),
+    ],
 )
 def test_verify_of_an_object_that_does_not_last(
     offload: Script,
