@@ -44,11 +44,13 @@ class ClusterLimits:
     :ivar max_segments: segments in a manifest, at most; 0 if there are no static large objects.
     :ivar temp_url_digests: digests that temporary URLs may be signed with; empty if there
         are no temporary URLs; ``None`` if the cluster does not say whether there are.
+    :ivar keeps_existing: a PUT with ``If-None-Match: *`` surely overwrites no object.
     """
 
     max_file_size: int = USUAL_MAX_FILE_SIZE
     max_segments: int = USUAL_MAX_SEGMENTS
     temp_url_digests: tuple[str, ...] | None = None
+    keeps_existing: bool = False
 
 
 class _InfoRequest(Request):
@@ -126,6 +128,9 @@ def _read(body: bytes) -> ClusterLimits:
             int(slo.get("max_manifest_segments", USUAL_MAX_SEGMENTS)),
             # Ceph RGW and old Swifts do not list the digests: they know SHA-1 only.
             tuple(answer.get("tempurl", {"allowed_digests": ()}).get("allowed_digests", ("sha1",))),
+            # OpenStack Swift has named it so for as long as it has had If-None-Match. Ceph RGW,
+            # which overwrites all the same, says max_object_name_size.
+            keeps_existing="max_object_name_length" in swift,
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return ClusterLimits()

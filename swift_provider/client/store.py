@@ -105,7 +105,7 @@ class Store:
         that were read. May be called again: the object is replaced by the same bytes.
 
         :param source: stays open; the caller closes it.
-        :param if_absent: do not overwrite. Ceph RGW overwrites all the same.
+        :param if_absent: do not overwrite, where :meth:`keeps_existing`.
         :raises ObjectExistsError: if ``if_absent`` and there is such an object.
         :raises FileChangedError: if the file changed meanwhile; nothing was stored then.
         :raises OSError: if the file cannot be read.
@@ -135,6 +135,14 @@ class Store:
             metadata=marks(self.owner),
         )
         return uploaded.info
+
+    async def keeps_existing(self) -> bool:
+        """Whether :meth:`put` with ``if_absent`` is known to overwrite no object.
+
+        OpenStack Swift keeps it, Ceph RGW overwrites it. ``False`` also if the cluster does
+        not say what it is. Asks once in the life of the client.
+        """
+        return (await self._client.cluster.limits()).keeps_existing
 
     async def get(self, path: str, *, prove: bool = False) -> Download:
         """Begin a download.

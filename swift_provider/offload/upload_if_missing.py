@@ -38,7 +38,9 @@ class UploadIfMissing:
     async def ensure(self, file: Expected, source: FileSource, hint: Hint) -> Outcome:
         """Make sure that Swift holds exactly this file, and will go on holding it.
 
-        * The listing lacks the object: a PUT that does not overwrite.
+        * The listing lacks the object: a PUT that does not overwrite. Where Swift would
+          overwrite all the same (Ceph RGW), a HEAD first: the listing may be wrong, and the
+          object may be the better copy.
         * The listing has the object: a HEAD and a comparison, or only the comparison.
         * The listing does not tell: a HEAD, then a PUT if there is no object.
 
@@ -51,7 +53,12 @@ class UploadIfMissing:
         :raises OSError: if it cannot be read.
         :raises SwiftProviderError: if Swift fails for good.
         """
-        if hint is Unlisted.ABSENT and source.size <= HEAD_FIRST_BYTES and not self._dry_run:
+        if (
+            hint is Unlisted.ABSENT
+            and source.size <= HEAD_FIRST_BYTES
+            and not self._dry_run
+            and await self._store.keeps_existing()
+        ):
             try:
                 return await self._upload(file, source)
             except ObjectExistsError:

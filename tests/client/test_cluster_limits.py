@@ -128,3 +128,10 @@ async def test_the_limits_are_asked_for_once(faulty: Faulty) -> None:
     for limits in asked:
         assert await soon(limits) == ClusterLimits(7, 0, ())
     assert len(faulty.proxy.requests) == 1
+
+
+async def test_openstack_swift_keeps_what_is_there(faulty: Faulty) -> None:
+    """A real Swift says so; a cluster that does not say what it is gets no such trust."""
+    assert (await faulty.client().cluster.limits()).keeps_existing
+    faulty.proxy.add(Answer(404, times=None, match=("GET", "^/info$")))
+    assert not (await faulty.client().cluster.limits()).keeps_existing

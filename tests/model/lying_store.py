@@ -175,6 +175,9 @@ class LyingStore:
 
     # Writing
 
+    async def keeps_existing(self) -> bool:
+        return True
+
     async def put(self, path: str, source: FileSource, *, if_absent: bool = False) -> ObjectInfo:
         marks = {"owner": self.owner or "", "modified": self._place.now()}
         if source.size <= SEGMENT_BYTES:

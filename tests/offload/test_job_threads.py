@@ -40,6 +40,9 @@ class _Store:
         for page in ():
             yield page
 
+    async def keeps_existing(self) -> bool:
+        return True
+
     async def put(self, path: str, source: FileSource, *, if_absent: bool = False) -> None:
         self.stored.append(path)
         if len(self.stored) == 1:
