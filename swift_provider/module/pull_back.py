@@ -15,7 +15,8 @@ would take the part for the whole, and after kill -9 the part would stay for eve
 Steps 1 and 2 run within one call from the reactor, so no other coroutine sees what is
 between them. A lock (``flock``) on the folder keeps out the threads and the processes that
 pull back the same file. It is held from step 1 to the end of step 2, and for the rename in
-step 3: for microseconds each.
+step 3: for microseconds each. NFS has no such lock. There two workers may come to write the
+same file, the same bytes; the one that renamed it publishes it, once it has written all of it.
 
 A killed Synapse leaves the temporary file. The next pull-back of the same file removes it.
 Nothing searches for it at start: the media store may have millions of files, and all that
@@ -60,11 +61,17 @@ class PullBack:
         self._folder = -1
 
     def protect(self) -> None:
-        """Move a file that has the final name aside, until :meth:`unprotect`."""
+        """Move a file that has the final name aside, until :meth:`unprotect`.
+
+        An empty file stays. Synapse's ``wb`` takes nothing from it, and where the folder
+        cannot be locked, another worker may have opened it just now: back under the final
+        name, it would show what that worker writes.
+        """
         with contextlib.suppress(OSError):  # mostly FileNotFoundError
             self._folder = _locked(os.path.dirname(self._final))
-            os.rename(self._final, self._aside)
-            self._is_aside = True
+            if os.lstat(self._final).st_size:
+                os.rename(self._final, self._aside)
+                self._is_aside = True
 
     def unprotect(self) -> None:
         """Undo :meth:`protect`; may be called again."""

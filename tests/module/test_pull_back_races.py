@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import threading
 from pathlib import Path
@@ -63,6 +65,47 @@ def test_a_whole_file_is_not_published_into_an_open(final: Path) -> None:
     first.end()
     second.end()
     assert os.listdir(final.parent) == [final.name]
+
+
+@pytest.fixture
+def _no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on NFS, where only files that are open for writing can be locked."""
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+@pytest.mark.usefixtures("_no_locks")
+@pytest.mark.parametrize("begins_first", [True, False])
+@pytest.mark.parametrize("publishes", [0, 1, None])
+def test_two_workers_without_a_lock(final: Path, begins_first: bool, publishes: int | None) -> None:
+    """The empty file of the first is no whole one, whatever the second does between its steps."""
+    pull_backs = [PullBack(str(final)), PullBack(str(final))]
+    first, second = pull_backs
+    first.protect()
+    files = [final.open("wb", buffering=0)]
+    second.protect()
+    if begins_first:
+        first.begin()
+        files.append(final.open("wb", buffering=0))
+    else:
+        files.append(final.open("wb", buffering=0))
+        first.begin()
+    second.begin()
+    files[0].write(WHOLE[:30])
+    assert not final.exists()
+    files[1].write(WHOLE[:20])
+    assert not final.exists()
+    if publishes is not None:
+        files[publishes].write(WHOLE[files[publishes].tell() :])
+        pull_backs[publishes].publish()
+    for pull_back, file in zip(pull_backs, files, strict=True):
+        file.close()
+        pull_back.end()
+    assert not final.exists() or final.read_bytes() == WHOLE
+    assert set(os.listdir(final.parent)) <= {final.name}
 
 
 def test_an_unused_pull_back_releases_the_folder(final: Path) -> None:
