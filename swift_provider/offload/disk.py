@@ -7,6 +7,7 @@ that need no Swift start at once.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,10 @@ from swift_provider.offload.media_names import ROOTS, Media, is_plain_name, plac
 
 if TYPE_CHECKING:
     from swift_provider.client import FileSource
+
+#: Synapse writes a thumbnail before its row. It takes seconds, or as long as an upload of the
+#: module with ``store_synchronous``.
+YOUNG_SECONDS = 86_400
 
 
 class Expected(NamedTuple):
@@ -93,6 +98,14 @@ def is_mounted(base_path: str) -> bool:
 def is_thumbnail(path: str) -> bool:
     """Whether a path relative to the media store is that of a thumbnail."""
     return path.startswith(("local_thumbnails/", "remote_thumbnail/"))
+
+
+def is_young(base_path: str, path: str) -> bool:
+    """Whether a file was written to in the last day, or in the future.
+
+    :raises FileNotFoundError: if there is no such file.
+    """
+    return time.time() - os.lstat(f"{base_path}/{path}").st_mtime < YOUNG_SECONDS
 
 
 def remove(base_path: str, path: str, source: FileSource) -> None:

@@ -18,7 +18,7 @@ from swift_provider.client import Store
 from swift_provider.errors import DiskGoneError
 from swift_provider.offload.cache import Cache
 from swift_provider.offload.database import Database
-from swift_provider.offload.disk import Expected, is_mounted, remove
+from swift_provider.offload.disk import Expected, is_mounted, is_young, remove
 from swift_provider.offload.feed import PAGE_MEDIA, Feed, MediaWork
 from swift_provider.offload.jobs.job import Job
 from swift_provider.offload.jobs.upload_tally import UploadTally
@@ -115,6 +115,10 @@ class Upload(Job[UploadTally]):
         base_path = self._options.base_path
         self.tally.found += 1
         try:
+            # No length means a thumbnail without a row.
+            if not file.lengths and await self.threads.lookups.run(is_young, base_path, file.path):
+                self._skip(file.path, "a thumbnail that Synapse may be making just now")
+                return False
             source = await self.threads.open_checked(base_path, file)
         except FileNotFoundError:
             self.tally.skipped["gone from the disk meanwhile"] += 1

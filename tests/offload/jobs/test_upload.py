@@ -248,12 +248,32 @@ def test_thumbnail_without_a_row(offload: Script, store: SynapseStore, objects: 
     new = store.add_thumbnail("abcdef", b"new", in_database=False)
     taken = store.add_thumbnail("abcdef", b"on disk", width=96, in_database=False)
     objects[taken] = b"in Swift"
+    for path in (new, taken):
+        os.utime(store.base / path, (0, time.time() - 2 * 86_400))
     offload("update-db", "2m")
     summary = _upload(offload, store, "--delete", status=1)
     assert summary["deleted"] == 2
     assert store.files() == {taken}
     assert objects[new] == b"new"
     assert objects[taken] == b"in Swift"
+
+
+def test_a_young_thumbnail_without_a_row(
+    offload: Script, store: SynapseStore, objects: Objects
+) -> None:
+    """Synapse may be writing it: it stays, with its media in the cache, until it is a day old."""
+    content = store.add_local("abcdef")
+    young = store.add_thumbnail("abcdef", b"half of", in_database=False)
+    offload("update", store.base, "2m")
+    for options in ([], ["--delete"]):
+        summary = _upload(offload, store, *options)
+        assert summary["skipped"] == {"a thumbnail that Synapse may be making just now": 1}
+    assert young in summary["told"]
+    assert store.files() == {young}
+    assert objects.names() == {content}
+    assert content in offload("write").stdout
+    os.utime(store.base / young, (0, time.time() - 2 * 86_400))
+    assert _upload(offload, store, "--delete")["deleted"] == 1
 
 
 def test_missing_container(offload: Script, store: SynapseStore) -> None:
