@@ -117,6 +117,7 @@ def remove(base_path: str, path: str, source: FileSource) -> None:
 
     :param source: the file, as it was opened and compared with the object in Swift.
     :raises FileChangedError: if the path names another file now, or the file was written to.
+    :raises FileNotFoundError: if there is no such file any more.
     :raises OSError: if the file cannot be deleted.
     """
     whole = f"{base_path}/{path}"

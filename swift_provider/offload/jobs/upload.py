@@ -121,16 +121,23 @@ class Upload(Job[UploadTally]):
                 return False
             source = await self.threads.open_checked(base_path, file)
         except FileNotFoundError:
-            self.tally.skipped["gone from the disk meanwhile"] += 1
-            return True
+            return self._gone_meanwhile()
         with source:
             self._count(await self._upload_if_missing.ensure(file, source, hint), source.size)
             if not self._options.delete:
                 return False
             if not self._options.dry_run:
-                await self.threads.lookups.run(remove, base_path, file.path, source)
+                try:
+                    await self.threads.lookups.run(remove, base_path, file.path, source)
+                except FileNotFoundError:
+                    return self._gone_meanwhile()
             self.tally.deleted += 1
             self.tally.deleted_bytes += source.size
+        return True
+
+    def _gone_meanwhile(self) -> bool:
+        """Synapse, or another run, has deleted the file."""
+        self.tally.skipped["gone from the disk meanwhile"] += 1
         return True
 
     def _count(self, outcome: Outcome, size: int) -> None:

@@ -358,6 +358,27 @@ async def test_the_disk_is_unmounted_meanwhile(
     assert store.files() == set(contents)
 
 
+async def test_a_file_that_goes_while_it_is_uploaded(
+    offload: Script, store: SynapseStore, objects: Objects, swift: Swift, account: Credentials
+) -> None:
+    """Synapse purged it, or another run deleted it: it is gone, and nothing failed."""
+    path = store.add_local("abcdef")
+    proxy = await _through_proxy(offload, store, objects, swift, account)
+    proxy.add(stall := Stall(match=("PUT", path)))
+    await deferToThread(offload, "update", store.base, "2m")
+    running = offload.start("upload", str(store.base), "--delete", "--json")
+    await stall.happened()
+    (store.base / path).unlink()
+    stall.release()
+    told, errors = await deferToThread(running.communicate, timeout=60)
+    await proxy.stop()
+    summary = json.loads(told)
+    assert summary["status"] == 0, errors
+    assert summary["skipped"] == {"gone from the disk meanwhile": 1}
+    assert (summary["uploaded"], summary["deleted"]) == (1, 0)
+    assert (await deferToThread(offload, "write", "-")).stdout == ""
+
+
 def test_fetched_again_meanwhile(offload: Script, store: SynapseStore, objects: Objects) -> None:
     """What the database says now counts, not what it said at the last update."""
     old = store.add_remote("example.org", "m", "first-file")
