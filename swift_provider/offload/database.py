@@ -1,7 +1,9 @@
 """Reads Synapse's database: PostgreSQL through psycopg2, or SQLite. Never writes to it.
 
 All methods block. Each ends its transaction before it returns, or when its iterator ends:
-a long run keeps no snapshot open. The tables are those of Synapse's
+a long run keeps no snapshot open. Between two transactions a run may move files for an hour.
+If the server or a proxy before it has closed the idle connection meanwhile, the next
+transaction makes a new one. The tables are those of Synapse's
 ``synapse/storage/schema``; the column ``sha256`` came with Synapse 1.128.
 """
 
@@ -78,12 +80,14 @@ class Database:
     """
 
     def __init__(self, config: DatabaseConfig) -> None:
+        self._config = config
         self._where = config.where
         self._is_sqlite = config.engine == "sqlite3"
         self._driver_error: type[Exception] = sqlite3.Error
         self._explained: Callable[[Exception], str | None] = lambda error: None
         self._set_limits: Callable[[Any], None] = lambda cursor: None
         self._connection: Any = None
+        self._stopped = False
         self._streams: list[Generator[Any, None, None]] = []
         if self._is_sqlite:
             self._connection = self._open_sqlite(config)
@@ -127,6 +131,7 @@ class Database:
 
         Any thread may call this. It does not wait.
         """
+        self._stopped = True
         if self._is_sqlite:
             self._connection.interrupt()
         else:
@@ -301,14 +306,28 @@ class Database:
     def _transaction(self) -> Iterator[Any]:
         """A transaction of PostgreSQL with time limits, and a cursor in it."""
         try:
-            with self._connection.cursor() as cursor:
-                self._set_limits(cursor)
+            with self._begun() as cursor:
                 yield cursor
             self._connection.commit()
         except BaseException:
             with suppress(self._driver_error):
                 self._connection.rollback()
             raise
+
+    def _begun(self) -> Any:
+        """A cursor in a new transaction; connects again if the idle connection was closed."""
+        try:
+            cursor = self._connection.cursor()
+            self._set_limits(cursor)
+        except self._driver_error:
+            if self._stopped or not self._connection.closed:
+                raise
+            self._connection = self._connect_postgres(self._config)
+            if self._stopped:  # while it was connecting
+                self._connection.stop()
+            cursor = self._connection.cursor()
+            self._set_limits(cursor)
+        return cursor
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

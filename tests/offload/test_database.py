@@ -176,6 +176,66 @@ def test_stop(postgres_store: SynapseStore) -> None:
         assert time.monotonic() - began < 5
 
 
+def _end_sessions(store: SynapseStore) -> int:
+    """As idle_session_timeout does, or the restart of a server or of a proxy before it.
+
+    :returns: how many were ended.
+    """
+    args = store.config.args
+    with psycopg2.connect(**args) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s "
+            "AND application_name = 'the script' AND pid != pg_backend_pid()",
+            (args["dbname"],),
+        )
+        ended = cursor.rowcount
+    connection.close()
+    return ended
+
+
+def _script_config(store: SynapseStore) -> DatabaseConfig:
+    return DatabaseConfig("psycopg2", {**store.config.args, "application_name": "the script"}, "x")
+
+
+def test_a_connection_that_was_closed_while_idle(postgres_store: SynapseStore) -> None:
+    """The next query connects again, as often as that takes."""
+    postgres_store.add_local("oldlocal")
+    with closing(Database(_script_config(postgres_store))) as database:
+        queries = (
+            lambda: len(database.facts(MEDIA)),
+            lambda: len(list(database.idle_local(None))),
+            lambda: len(database.known("local", [("", "oldlocal")])),
+        )
+        for query in queries:
+            assert _end_sessions(postgres_store) == 1
+            assert query() == 1
+
+
+def test_a_connection_that_is_closed_in_the_middle(postgres_store: SynapseStore) -> None:
+    """Rows that were read already cannot be read again: that is an error, and no short list."""
+    postgres_store.execute(
+        "INSERT INTO local_media_repository (media_id, media_length, created_ts) "
+        "SELECT 'media-' || n, 1, 1 FROM generate_series(1, 30000) AS n"
+    )
+    with closing(Database(_script_config(postgres_store))) as database:
+        rows = database.idle_local(None)
+        next(rows)
+        assert _end_sessions(postgres_store) == 1
+        with pytest.raises(DatabaseUnavailableError):
+            list(rows)
+        assert len(database.known("local", [("", "media-1")])) == 1
+
+
+def test_stop_lasts(postgres_store: SynapseStore) -> None:
+    """No query runs after a stop, though the connection is closed."""
+    with closing(Database(_script_config(postgres_store))) as database:
+        database.stop()
+        _end_sessions(postgres_store)
+        for _ in range(2):
+            with pytest.raises(DatabaseUnavailableError):
+                database.facts(MEDIA)
+
+
 def test_stop_with_sqlite(store: SynapseStore) -> None:
     """The same with SQLite, for a query that computes."""
     with closing(Database(store.config)) as database:
