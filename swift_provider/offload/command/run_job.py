@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any, TypeVar
@@ -67,6 +68,7 @@ def run(
         Deferred.fromCoroutine(job()).addBoth(ended)
 
     _collect_less_often()
+    _ignore_changes_of_the_clock(reactor)
     before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     try:
         reactor.callWhenRunning(begin)
@@ -78,6 +80,18 @@ def run(
     if isinstance(end, Failure):
         end.raiseException()
     return end
+
+
+def _ignore_changes_of_the_clock(reactor: Any) -> None:
+    """Make the reactor count by a clock that nobody sets.
+
+    Twisted's reactor goes by the wall clock: if that is set back by an hour, as NTP does after
+    a boot, each time limit and each wait for a retry takes an hour longer. The reactor asks
+    its own ``seconds`` for every time that it compares with another (``ReactorBase``), so all
+    that is needed is another ``seconds``, before the first timer.
+    """
+    assert not reactor.getDelayedCalls(), "timers by two clocks"
+    reactor.seconds = time.monotonic
 
 
 def _collect_less_often() -> None:
