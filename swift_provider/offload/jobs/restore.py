@@ -127,17 +127,13 @@ class Restore(Job[Tally]):
         self.progress.advance(1, counts[RESTORED], self.tally.failures, counts[RESTORED_BYTES])
 
     async def _make_whole(self, known: KnownMedia, file: Expected) -> None:
-        bad = False
-        try:
-            (await self.threads.open_checked(self._disk.base_path, file)).close()
-        except FileNotFoundError:
-            pass
-        except BadFileError as error:
-            self.progress.note(f"On disk, but {error}: {shown(file.path)}")
-            bad = True
-        else:
+        on_disk = await self._flaw_on_disk(file)
+        if on_disk is None:
             self.tally.counts[PRESENT] += 1
             return
+        bad = isinstance(on_disk, BadFileError)
+        if bad:
+            self.progress.note(f"On disk, but {on_disk}: {shown(file.path)}")
         try:
             await self._fetch(known, file, in_place_of_a_bad_one=bad)
         except ObjectNotFoundError as error:
@@ -155,6 +151,14 @@ class Restore(Job[Tally]):
                 raise
             raise KeptError(f"Swift refuses to deliver it: {flaw}") from error
 
+    async def _flaw_on_disk(self, file: Expected) -> BadFileError | FileNotFoundError | None:
+        """Why a file has to be downloaded; ``None`` if it is whole on disk."""
+        try:
+            (await self.threads.open_checked(self._disk.base_path, file)).close()
+        except (BadFileError, FileNotFoundError) as error:
+            return error
+        return None
+
     async def _fetch(
         self, known: KnownMedia, file: Expected, *, in_place_of_a_bad_one: bool
     ) -> None:
@@ -169,8 +173,7 @@ class Restore(Job[Tally]):
             try:
                 new.check_length(download.info.size)
                 await download.deliver(new)
-                if not await known.still_has(file):
-                    self._pass_over(DELETED_MEANWHILE)
+                if not await self._is_still_needed(known, file, bad=in_place_of_a_bad_one):
                     return
                 # Synapse can make a thumbnail again.
                 keep_bad = in_place_of_a_bad_one and not is_thumbnail(file.path)
@@ -188,3 +191,17 @@ class Restore(Job[Tally]):
         self.tally.counts[RESTORED] += 1
         self.tally.counts[MENDED] += in_place_of_a_bad_one
         self.tally.counts[RESTORED_BYTES] += new.size
+
+    async def _is_still_needed(self, known: KnownMedia, file: Expected, *, bad: bool) -> bool:
+        """Whether a file that was downloaded shall get its name; counts it if not.
+
+        :param bad: there was a bad file with the name before the download.
+        """
+        if bad and await self._flaw_on_disk(file) is None:
+            # Synapse, or a run on another host, has mended it: the good one is none to set aside.
+            self.tally.counts[PRESENT] += 1
+            return False
+        if not await known.still_has(file):
+            self._pass_over(DELETED_MEANWHILE)
+            return False
+        return True

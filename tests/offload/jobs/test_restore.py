@@ -180,6 +180,30 @@ def test_a_bad_file_is_mended(
     assert offload("write").stdout == ""
 
 
+async def test_a_bad_file_that_another_run_mends(
+    offload: Script, store: SynapseStore, objects: Objects, swift: Swift, account: Credentials
+) -> None:
+    """The good file that is there by then is not kept as a bad one."""
+    path = store.add_local("abcdef", b"the whole file")
+    objects[path] = b"the whole file"
+    (store.base / path).write_bytes(b"the")
+    proxy = FaultProxy(reactor, "127.0.0.1", int(swift.url.rpartition(":")[2]))
+    await proxy.start()
+    url = proxy.url_for(swift.account_url(account.project_id))
+    proxy.add(stall := Stall(match=("GET", f"{path}$")))
+    offload.configure(store, cloud="matrix", container=objects.container, storage_url=url)
+    running = offload.start("restore", str(store.base), "--json")
+    await stall.happened()
+    (store.base / path).write_bytes(b"the whole file")
+    stall.release()
+    told, errors = await deferToThread(running.communicate, timeout=60)
+    await proxy.stop()
+    summary = json.loads(told)
+    assert summary["status"] == 0, errors
+    assert (summary["restored"], summary["already_on_disk"]) == (0, 1)
+    assert store.files() == {path}
+
+
 @pytest.mark.parametrize("there", [None, b"WHAT IS", b"short"])
 def test_a_bad_file_that_cannot_be_mended(
     offload: Script, store: SynapseStore, objects: Objects, there: bytes | None
