@@ -29,7 +29,8 @@ from swift_provider.errors import (
 )
 
 #: Any of these shows that Swift, and not a proxy in front of it, made a response. Swift
-#: and Ceph RGW send an id with every response; some proxies remove it.
+#: and Ceph RGW send both ids with every response. Some proxies remove one of them; the
+#: timestamp of an object and the count of a container are left then.
 _SIGNS_OF_SWIFT = (
     b"X-Trans-Id",
     b"X-Openstack-Request-Id",
@@ -160,14 +161,10 @@ def header(headers: Headers, name: bytes) -> str:
 def is_from_swift(headers: Headers) -> bool:
     """Whether a response shows any sign of Swift.
 
-    A maintenance page or a captive portal answers 200 as well.
+    A maintenance page or a captive portal answers 200 as well. An ETag is no sign, not
+    even if it is an MD5: Amazon S3 and MinIO send such ETags with the pages that they host.
     """
-    for name in _SIGNS_OF_SWIFT:
-        if headers.hasHeader(name):
-            return True
-    # An object's own headers. Other servers' ETags are no MD5, or come alone.
-    has_md5 = _MD5.fullmatch(normal_etag(header(headers, b"ETag"))) is not None
-    return has_md5 and headers.hasHeader(b"Last-Modified")
+    return any(headers.hasHeader(name) for name in _SIGNS_OF_SWIFT)
 
 
 def normal_etag(etag: str) -> str:

@@ -382,18 +382,21 @@ class Requester:
 
     def _not_found(self, request: Request, exchange: Exchange, body: bytes) -> SwiftError:
         details = {"status": 404, "transaction_id": transaction_id(exchange.headers)}
-        if not is_from_swift(exchange.headers):
-            if request.container is None or request.name is None:
-                return _not_from_swift(request, 404)
+        container_is_missing = None
+        if is_from_swift(exchange.headers):
+            container_is_missing = missing_container(body)
+        elif request.container is None or request.name is None:
+            return _not_from_swift(request, 404)
+        else:
             # Only the container can tell whether Swift is there at all.
             self._containers_seen.pop(request.container, None)
         if request.container is None:
             return request.target.error(
                 AccessDeniedError, "no such account: check the storage URL", **details
             )
-        if request.name is None or missing_container(body) is True:
+        if request.name is None or container_is_missing is True:
             return _no_container(request, details)
-        if missing_container(body) is False and request.method != "PUT":
+        if container_is_missing is False and request.method != "PUT":
             self._containers_seen[request.container] = self.clock.seconds()
         return request.target.error(ObjectNotFoundError, "there is no such object", **details)
 
@@ -413,11 +416,13 @@ class Requester:
         except ContainerNotFoundError:
             details = {"status": 404, "transaction_id": missing.transaction_id}
             raise _no_container(request, details) from None
-        except AccessDeniedError as denied:
+        except AccessDeniedError:
+            if missing.transaction_id is None:
+                return False
             # This user may not look at the container, but Swift looked for the object,
             # so there is a container.
             self._containers_seen[request.container] = self.clock.seconds()
-            return bool(missing.transaction_id or denied.transaction_id)
+            return True
         # A proxy that removes the ids removes them from both answers.
         return missing.transaction_id is not None or answered is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -25,9 +26,17 @@ NGINX = {
     "Accept-Ranges": "bytes",
 }
 HASHED = {"ETag": '"0123456789abcdef0123456789abcdef"', "Content-Type": "text/html"}
+#: As Amazon S3 and MinIO send with a page that they host.
+S3 = {
+    "Server": "AmazonS3",
+    "Content-Type": "text/html",
+    "X-Amz-Request-Id": "B4T6XJQ8",
+    "Last-Modified": "Thu, 26 Nov 2026 10:00:00 GMT",
+    "ETag": f'"{hashlib.md5(PAGE).hexdigest()}"',
+}
 
 
-@pytest.mark.parametrize("headers", [{}, NGINX, HASHED], ids=["bare", "nginx", "hashed"])
+@pytest.mark.parametrize("headers", [{}, NGINX, HASHED, S3], ids=["bare", "nginx", "hashed", "S3"])
 @pytest.mark.parametrize("status", [200, 203])
 @pytest.mark.parametrize(
     "ask",
@@ -89,6 +98,33 @@ async def test_a_foreign_404_is_not_believed(faulty: Faulty, container: str, see
             await ask("name")
 
 
+@pytest.mark.parametrize("code", [b"NoSuchKey", b"NoSuchBucket"])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store, _: store.get("name"),
+        lambda store, _: store.head("name"),
+        lambda store, _: store.delete("name"),
+        lambda store, make_file: store.put("name", make_file(b"content")),
+    ],
+    ids=["get", "head", "delete", "put"],
+)
+async def test_a_foreign_404_in_words_of_s3(
+    faulty: Faulty,
+    container: str,
+    make_file: MakeFile,
+    code: bytes,
+    ask: Callable[[Store, MakeFile], Any],
+) -> None:
+    """What an S3 host says of its own buckets is no fact about this object or container."""
+    page = b"<Error><Code>%b</Code></Error>" % code
+    headers = {"Server": "AmazonS3", "X-Amz-Request-Id": "r"}
+    faulty.proxy.add(Answer(404, page, headers, after=None, times=None, foreign=True))
+    store = faulty.store(container, patience=SHORT_PATIENCE)
+    with pytest.raises(ServerBusyError, match="not Swift's"):
+        await ask(store, make_file)
+
+
 async def test_a_404_is_believed_if_a_proxy_removes_the_ids(faulty: Faulty, container: str) -> None:
     """Then the container's own headers are left, and its answer has no id either."""
     store = faulty.store(container, patience=SHORT_PATIENCE)
@@ -128,6 +164,31 @@ async def test_a_foreign_404_and_a_foreign_403(faulty: Faulty, container: str) -
         await store.get("name")
 
 
+async def test_a_foreign_404_beside_swifts_own_403(faulty: Faulty, container: str) -> None:
+    """Swift's refusal to show the container does not make another server's 404 Swift's."""
+    store = faulty.store(container, patience=SHORT_PATIENCE)
+    faulty.proxy.add(
+        Answer(404, PAGE, NGINX, times=None, match=("GET", "/name$"), foreign=True),
+        Answer(403, times=None, match=("HEAD", f"/{container}$")),
+    )
+    for _ in range(2):
+        with pytest.raises(ServerBusyError, match="not Swift's"):
+            await store.get("name")
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+async def test_a_404_of_swift_beside_a_403(faulty: Faulty, container: str, foreign: bool) -> None:
+    """A user who may use objects but not look at the container gets Swift's 404 as it is."""
+    store = faulty.store(container, patience=SHORT_PATIENCE)
+    faulty.proxy.add(
+        Answer(404, times=None, match=("GET", "/name$")),
+        Answer(403, match=("HEAD", f"/{container}$"), foreign=foreign),
+    )
+    for _ in range(2):
+        with pytest.raises(ObjectNotFoundError):
+            await store.get("name")
+
+
 async def test_a_404_of_swift_costs_one_request(faulty: Faulty, container: str) -> None:
     """With the container seen just before, a signed 404 is an answer."""
     store = faulty.store(container, patience=SHORT_PATIENCE)
@@ -148,10 +209,10 @@ async def test_a_404_of_swift_costs_one_request(faulty: Faulty, container: str) 
         ({"X-Openstack-Request-Id": "tx1"}, True),
         ({"X-Timestamp": "1700000000.00000"}, True),
         ({"X-Container-Object-Count": "0"}, True),
-        ({**HASHED, "Last-Modified": "Thu, 26 Nov 2026 10:00:00 GMT"}, True),
+        (S3, False),
     ],
 )
 def test_the_signs_of_swift(headers: dict[str, str], signed: bool) -> None:
-    """Swift's own headers; or an object's MD5 together with its date."""
+    """Swift's own headers, and nothing that other servers send, too."""
     found = Headers({name: [value] for name, value in headers.items()})
     assert is_from_swift(found) == signed
