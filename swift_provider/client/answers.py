@@ -64,6 +64,8 @@ _LONGEST_MARK = 256
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _CRC32 = re.compile(r"[0-9a-f]{8}")
+#: Well above any size; ``int`` refuses some thousand digits.
+_NUMBER = re.compile(r"[0-9]{1,30}")
 
 #: Statuses of a busy server. 498 comes from Swift's ratelimit middleware once a request
 #: would have to wait too long. 499 is Swift's "client disconnect": here it means that the
@@ -179,9 +181,7 @@ def object_info(name: str, headers: Headers, size: int | None = None) -> ObjectI
         it back unless the request was a HEAD) or says something else (a PUT).
     """
     if size is None:
-        length = header(headers, b"Content-Length")
-        size = int(length) if length.isdecimal() else None
-    segment_size = header(headers, SEGMENT_SIZE_HEADER)
+        size = _number(headers, b"Content-Length")
     crc32 = header(headers, CONTENT_CRC32_HEADER)
     return ObjectInfo(
         name=name,
@@ -191,7 +191,7 @@ def object_info(name: str, headers: Headers, size: int | None = None) -> ObjectI
         last_modified=header(headers, b"Last-Modified"),
         static_large=header(headers, b"X-Static-Large-Object").lower() == "true",
         dynamic_large=bool(header(headers, b"X-Object-Manifest")),
-        segment_size=int(segment_size) if segment_size.isdecimal() else None,
+        segment_size=_number(headers, SEGMENT_SIZE_HEADER),
         attempt=header(headers, ATTEMPT_HEADER),
         expires=headers.hasHeader(b"X-Delete-At"),
         owner=unquote(header(headers, OWNER_HEADER)),
@@ -200,6 +200,11 @@ def object_info(name: str, headers: Headers, size: int | None = None) -> ObjectI
         # A query names the version.
         content_location=unquote(header(headers, b"Content-Location").partition("?")[0]),
     )
+
+
+def _number(headers: Headers, name: bytes) -> int | None:
+    found = header(headers, name)
+    return int(found) if _NUMBER.fullmatch(found) else None
 
 
 def transaction_id(headers: Headers) -> str | None:

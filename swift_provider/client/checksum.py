@@ -31,7 +31,7 @@ class Checksum(Protocol):
         """The next bytes."""
 
     def right(self) -> bool:
-        """Whether the bytes given are the right ones. Call once, at the end."""
+        """Whether the bytes given so far are all of the right ones. May be called again."""
 
 
 class PlainChecksum:

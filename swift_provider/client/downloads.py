@@ -3,9 +3,12 @@
 :func:`begin_download` asks for the object. A small one is fetched whole and checked
 before anything is delivered. A larger one is delivered as it comes: a Twisted push
 producer with back-pressure, so that a consumer that pauses stops the reading from the
-connection. What the consumer gets is counted and hashed. A body that breaks or falls
-silent is resumed by another request from where it stopped, as long as each request gets
-further. Of a part of an object only the length is checked: the checksum is of the whole.
+connection. What the consumer gets is counted and hashed, and it does not get the last bytes
+before the checksum is right: a wrong file never looks complete to a client that knows its
+length. Where the object's size is not known, the latest chunk is held back, because it may
+be the last. A body that breaks or falls silent is resumed by another request from where it
+stopped, as long as each request gets further. Of a part of an object only the length is
+checked: the checksum is of the whole.
 
 ======== ==================================================================
 state    meaning, and what leads out of it
@@ -43,6 +46,7 @@ from swift_provider.client.download_turns import Turns
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.http.time_limit import TimeLimit
 from swift_provider.client.large_objects import LargeObjects
+from swift_provider.client.object_bodies import check_unproven, check_whole, first_byte
 from swift_provider.client.request import Request
 from swift_provider.client.requester import Requester
 from swift_provider.client.retry import Tries
@@ -120,14 +124,19 @@ async def begin_download(
     tries = requester.new_tries()
     request = Request("GET", container, name)
 
-    async def open_or_read(exchange: Exchange) -> WholeDownload | tuple[ObjectInfo, Exchange]:
+    async def open_or_read(
+        exchange: Exchange,
+    ) -> WholeDownload | tuple[ObjectInfo, Checksum | None, Exchange]:
+        check_whole(exchange)
         info = object_info(name, exchange.headers, exchange.length)
+        checksum = proof_for(info) if prove else delivery_check_for(info)
+        if checksum is None:
+            check_unproven(exchange, info)
         if not info.is_plain or info.size is None or info.size > WHOLE_BYTES:
             exchange.keep()
-            return info, exchange
+            return info, checksum, exchange
         content = await exchange.read(WHOLE_BYTES)
         requester.observer.received(len(content))
-        checksum = proof_for(info) if prove else delivery_check_for(info)
         assert checksum is not None
         _check_content(exchange, info, content, checksum)
         return WholeDownload(info, content)
@@ -135,9 +144,8 @@ async def begin_download(
     begun = await requester.perform(request, open_or_read, tries=tries)
     if isinstance(begun, WholeDownload):
         return begun
-    info, exchange = begun
+    info, checksum, exchange = begun
     rest = Rest(requester, container, info)
-    checksum = proof_for(info) if prove else delivery_check_for(info)
     if checksum is None and info.static_large:
         # Another program uploaded it, so the manifest has to be read first. Release the
         # slot for that: a coroutine that waits for a second slot may wait for ever.
@@ -287,22 +295,16 @@ class Rest:
                 raise request.target.error(
                     ObjectChangedError, "the object was replaced meanwhile", status=exchange.status
                 )
-            begins = _range_begins(request, exchange, offset) if exchange.status == 206 else 0
+            begins = first_byte(request, exchange, offset, self._info.size)
             exchange.keep()
             return exchange, begins
 
         return await self._requester.perform(request, check, tries=tries)
 
 
-def _range_begins(request: Request, exchange: Exchange, offset: int) -> int:
-    """Where a 206 begins, from ``Content-Range: bytes N-M/SIZE`` (RFC 9110 section 14.4)."""
-    shown = header(exchange.headers, b"Content-Range")
-    begins = shown.removeprefix("bytes ").partition("-")[0]
-    if not begins.isdigit() or int(begins) > offset:
-        raise request.target.error(
-            RequestRefusedError, f"asked for the bytes from {offset} on, Swift sends {shown[:60]!r}"
-        )
-    return int(begins)
+def _nothing_is_left(error: SwiftError) -> bool:
+    """Whether Swift, and nothing else, says that an object has no byte at an offset."""
+    return error.status == 416 and error.transaction_id is not None
 
 
 def _body_stop(exchange: Exchange, begins: int) -> int | None:
@@ -348,6 +350,7 @@ class StreamedDownload(Download):
         self._body_stop = _body_stop(exchange, 0)
         self._broken_at = -1  # lower than 0, because headers alone are progress, too
         self._skip = 0
+        self._held = b""  # received, and perhaps the last bytes
         self._wanted = False
         self._reopening: Deferred[None] | None = None
         self._offer_timer = TimeLimit(requester.clock, self._offer)
@@ -495,8 +498,7 @@ class StreamedDownload(Download):
     def _not_reopened(self, failure: Failure) -> None:
         self._reopening = None
         error = failure.value
-        if self.info.size is None and isinstance(error, SwiftError) and error.status == 416:
-            # A body of unknown length broke off just where it ends.
+        if self.info.size is None and isinstance(error, SwiftError) and _nothing_is_left(error):
             self._finish_checked()
         else:
             self._finish(State.FAILED, failure)
@@ -515,40 +517,67 @@ class StreamedDownload(Download):
         if not data:
             return
         self._position += len(data)
+        if self.info.size is not None and self._position > self.info.size:
+            self._fail_damaged(f"the body goes on after the object's {self.info.size} bytes")
+            return
         if self._checksum is not None:
             self._checksum.update(data)
+            if self.info.size is None:
+                self._held, data = data, self._held
+            elif self._position == self.info.size and not self._checksum.right():
+                self._fail_wrong()
+                return
+        self._write(data)
+        if self._position == self._stop and self._body_stop != self._stop:
+            self._finish_checked()  # this response goes on after the part
+
+    def _write(self, data: bytes) -> None:
+        if not data:
+            return
         assert self._consumer is not None
         try:
             self._consumer.write(data)
         except Exception:
             self._finish(State.FAILED, Failure())
-            return
-        if self._position == self._stop and self._body_stop != self._stop:
-            self._finish_checked()  # this response goes on after the part
 
     def body_ended(self, error: SwiftError | None) -> None:
         if self.state.final:
             return
-        end = self._end
-        if error is None and end is not None and self._position < end:
-            error = self._rest.target.error(
-                DamagedError, f"the body ended at byte {self._position} of {end}"
-            )
-        if error is not None and (end is None or self._position < end):
-            self._broke(error)
-        else:
+        if self._is_complete(error):
             self._finish_checked()
+            return
+        self._broke(
+            error
+            or self._rest.target.error(
+                DamagedError, f"the body ended at byte {self._position} of {self._end}"
+            )
+        )
+
+    def _is_complete(self, error: SwiftError | None) -> bool:
+        """Whether nothing is missing of a body that has ended.
+
+        :param error: how its connection was lost; ``None`` if it ended cleanly.
+        """
+        if self._end is not None:
+            return self._position == self._end
+        # A server of HTTP/1.0 ends a body by closing, so only a checksum tells that from a break.
+        return error is None or (self._checksum is not None and self._checksum.right())
 
     def _finish_checked(self) -> None:
         """Nothing is missing. Compare the checksum."""
-        right = self._checksum is None or self._checksum.right()
-        if right and self._end in (None, self._position):
-            self._finish(State.DONE, None)
+        if self._checksum is not None and not self._checksum.right():
+            self._fail_wrong()
             return
-        wrong = self._rest.target.error(
-            DamagedError, f"the {self._position} bytes that came are not the object's"
-        )
-        self._finish(State.FAILED, Failure(wrong))
+        held, self._held = self._held, b""
+        self._write(held)
+        self._finish(State.DONE, None)
+
+    def _fail_wrong(self) -> None:
+        self._fail_damaged(f"the {self._position} bytes that came are not the object's")
+
+    def _fail_damaged(self, reason: str) -> None:
+        damaged = self._rest.target.error(DamagedError, reason)
+        self._finish(State.FAILED, Failure(damaged))
 
     # States
 

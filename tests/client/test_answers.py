@@ -136,7 +136,7 @@ def test_a_size_that_is_given_counts() -> None:
     assert object_info("name", headers_of(Content_Length="12"), 0).size == 0
 
 
-@pytest.mark.parametrize("length", ["", "-1", "many"])
+@pytest.mark.parametrize("length", ["", "-1", "many", "\xb2", "9" * 5000])
 def test_an_unknown_size(length: str) -> None:
     """Without a readable Content-Length the size is not known."""
     assert object_info("name", headers_of(Content_Length=length)).size is None
@@ -156,6 +156,12 @@ def test_an_unknown_size(length: str) -> None:
         ),
         (
             headers_of(X_Static_Large_Object="true", X_Object_Meta_Segment_Size="x"),
+            True,
+            False,
+            None,
+        ),
+        (
+            headers_of(X_Static_Large_Object="true", X_Object_Meta_Segment_Size="9" * 5000),
             True,
             False,
             None,

@@ -420,18 +420,39 @@ def test_wrong_bytes_fail(bench: Bench) -> None:
     bench.in_state(State.FLOWING)
     bench.download.chunk_received(b"012345678X")
     bench.download.body_ended(None)
-    assert bench.log == [b"012345678X", "first close", "unregister"]
+    assert bench.log == ["first close", "unregister"]
     assert bench.failed_with(DamagedError)
 
 
-@pytest.mark.parametrize("sent", [CONTENT + b"more", CONTENT])
-def test_more_bytes_than_announced_fail(sent: bytes) -> None:
-    """A body longer than the object is damaged, even if its beginning is right."""
-    bench = Bench(size=len(CONTENT)).in_state(State.FLOWING)
-    bench.download.chunk_received(sent)
-    bench.download.body_ended(None)
-    assert bench.outcome == ["done"] if sent == CONTENT else bench.failed_with(DamagedError)
+def test_the_last_bytes_are_written_once_they_are_right(bench: Bench) -> None:
+    """The last bytes of a wrong body stay here, so that it never looks complete."""
+    bench.in_state(State.FLOWING)
+    bench.download.chunk_received(b"X" + CONTENT[1:9])
+    bench.download.chunk_received(CONTENT[9:])
+    assert bench.log == [b"X" + CONTENT[1:9], "first close", "unregister"]
+    assert bench.failed_with(DamagedError)
+
+
+@pytest.mark.parametrize("chunks", [[CONTENT + b"more"], [CONTENT, b"more"]])
+@pytest.mark.parametrize("unproven", [False, True])
+def test_nothing_is_written_beyond_the_end(chunks: list[bytes], unproven: bool) -> None:
+    """A body that goes on after the object's end fails there, and need not end."""
+    bench = Bench(size=len(CONTENT), dynamic_large=unproven).in_state(State.FLOWING)
+    for chunk in chunks:
+        bench.download.chunk_received(chunk)
+    assert bench.log == [*chunks[:-1], "first close", "unregister"]
+    assert bench.failed_with(DamagedError)
     nothing_left(bench)
+
+
+def test_nothing_is_written_beyond_the_end_of_a_rest(bench: Bench) -> None:
+    """The same holds for the rest that was requested after a break."""
+    bench.in_state(State.REOPENING)
+    exchange = bench.answer(2)
+    exchange.receiver.chunk_received(CONTENT[2:9])
+    exchange.receiver.chunk_received(CONTENT[9:] + b"more")
+    assert bench.log == ["next stream", CONTENT[3:9], "next close", "unregister"]
+    assert bench.failed_with(DamagedError)
 
 
 # Offsets
@@ -572,7 +593,7 @@ def test_the_part_that_is_the_whole_is_checked(bench: Bench) -> None:
     bench.deliver(range(len(CONTENT)))
     bench.first.receiver.chunk_received(b"012345678X")
     bench.first.receiver.body_ended(None)
-    assert bench.log == ["register", "first stream", b"012345678X", "first close", "unregister"]
+    assert bench.log == ["register", "first stream", "first close", "unregister"]
     assert bench.failed_with(DamagedError)
 
 
@@ -664,8 +685,68 @@ def test_a_part_of_what_is_in_memory(part: range) -> None:
 # Bodies without a length, and 416
 
 
-def refused(status: int) -> SwiftError:
-    return TARGET.error(RequestRefusedError, "no such range", status=status)
+def refused(status: int, transaction_id: str | None = "tx1") -> SwiftError:
+    return TARGET.error(
+        RequestRefusedError, "no such range", status=status, transaction_id=transaction_id
+    )
+
+
+def test_without_a_length_the_latest_chunk_is_held_back() -> None:
+    """The latest chunk may be the last, so it is written when more comes, or if all is right."""
+    for last, outcome in ((CONTENT[7:], State.DONE), (b"xxx", State.FAILED)):
+        bench = Bench(size=None).in_state(State.FLOWING)
+        for chunk in (CONTENT[:4], CONTENT[4:7], last):
+            bench.download.chunk_received(chunk)
+        assert bench.log == [CONTENT[:4], CONTENT[4:7]]
+        bench.download.body_ended(None)
+        assert bench.log[2:] == [last] * (outcome is State.DONE) + ["first close", "unregister"]
+        assert bench.download.state is outcome
+        nothing_left(bench)
+
+
+def test_without_a_length_the_chunk_held_back_outlasts_a_break() -> None:
+    """What was held back at a break comes before the rest."""
+    bench = Bench(size=None).in_state(State.FLOWING)
+    bench.download.chunk_received(CONTENT[:4])
+    bench.download.body_ended(broken())
+    bench.clock.advance(1)
+    exchange = bench.answer(4)
+    exchange.receiver.chunk_received(CONTENT[4:])
+    exchange.receiver.body_ended(None)
+    chunks = [entry for entry in bench.log if isinstance(entry, bytes)]
+    assert chunks == [CONTENT[:4], CONTENT[4:]]
+    assert bench.outcome == ["done"]
+    nothing_left(bench)
+
+
+def test_without_a_length_a_close_may_be_the_end() -> None:
+    """If the bytes that came are right, nothing more is requested."""
+    bench = Bench(size=None).in_state(State.FLOWING)
+    bench.download.chunk_received(CONTENT)
+    bench.download.body_ended(broken())
+    assert bench.log == [CONTENT, "first close", "unregister"]
+    assert bench.outcome == ["done"]
+    nothing_left(bench)
+
+
+@pytest.mark.parametrize("on_write", ["raise", "stop", "pause"])
+def test_a_consumer_that_does_something_at_the_chunk_held_back(on_write: str) -> None:
+    """The last write may fail, stop the download or pause it, as any other."""
+    bench = Bench(size=None).in_state(State.FLOWING)
+    bench.consumer.on_write = {
+        "raise": raise_disk_full,
+        "stop": bench.download.stopProducing,
+        "pause": bench.download.pauseProducing,
+    }[on_write]
+    bench.download.chunk_received(CONTENT)
+    bench.download.body_ended(None)
+    if on_write == "pause":
+        assert bench.outcome == ["done"]
+    else:
+        assert bench.failed_with(OSError if on_write == "raise" else ConsumerStoppedError)
+    assert bench.log[0] == CONTENT
+    assert bench.log[-2:] == ["first close", "unregister"]
+    nothing_left(bench)
 
 
 def test_without_a_length_a_clean_end_is_checked() -> None:
@@ -679,16 +760,24 @@ def test_without_a_length_a_clean_end_is_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("received", "size", "outcome"),
-    [(10, None, State.DONE), (9, None, State.FAILED), (9, 10, State.FAILED)],
+    ("size", "unproven", "transaction_id", "outcome"),
+    [
+        (None, True, "tx1", State.DONE),
+        (None, True, None, State.FAILED),
+        (None, False, "tx1", State.FAILED),
+        (10, True, "tx1", State.FAILED),
+    ],
+    ids=["Swift's", "foreign", "bytes are wrong", "bytes are missing"],
 )
-def test_nothing_is_left_says_416(received: int, size: int | None, outcome: State) -> None:
-    """A 416 to the request for the rest completes a body whose bytes are right."""
-    bench = Bench(size=size).in_state(State.FLOWING)
-    bench.download.chunk_received(CONTENT[:received])
+def test_nothing_is_left_says_416(
+    size: int | None, unproven: bool, transaction_id: str | None, outcome: State
+) -> None:
+    """Only a 416 of Swift completes a body that has neither a length nor a checksum."""
+    bench = Bench(size=size, dynamic_large=unproven).in_state(State.FLOWING)
+    bench.download.chunk_received(CONTENT[:9])
     bench.download.body_ended(broken())
     bench.clock.advance(1)
-    bench.asked[-1].errback(refused(416))
+    bench.asked[-1].errback(refused(416, transaction_id))
     assert bench.download.state is outcome
     assert bench.log[-1] == "unregister"
     if outcome is State.FAILED:

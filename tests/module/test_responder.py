@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
+import hashlib
 import io
 import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,6 +25,8 @@ from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.protocols.ftp import FileConsumer
 from twisted.web.http import HTTPChannel, Request
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 
 from swift_provider.client import Store, SwiftClient
 from swift_provider.config import parse_settings
@@ -31,7 +36,16 @@ from swift_provider.module.pull_back import MARK
 from swift_provider.module.responder import SwiftResponder
 from tests.module.storage import Storage
 from tests.servers.fault_proxy import FaultProxy
-from tests.servers.faults import BEFORE_RESPONSE, Answer, Reset, Stall, in_response
+from tests.servers.faults import (
+    BEFORE_RESPONSE,
+    Answer,
+    Fault,
+    FlipBit,
+    Reset,
+    Stall,
+    Then,
+    in_response,
+)
 from tests.servers.keystone import REGION, Credentials
 
 BODY = bytes(range(256)) * 12_000  # 3 MB
@@ -159,6 +173,95 @@ async def test_pull_back_is_cancelled(place: Place) -> None:
         await pulled
     await consumer.wait()
     assert list(place.local.parent.iterdir()) == []
+    await place.nothing_left()
+
+
+class _Media(Resource):
+    """Answers a client as Synapse's ``respond_with_responder`` does."""
+
+    isLeaf = True
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self._place = place
+        self.errors: list[Exception] = []
+
+    def render_GET(self, request: Any) -> int:
+        from twisted.internet.defer import ensureDeferred
+
+        ensureDeferred(self._respond(request))
+        return NOT_DONE_YET
+
+    async def _respond(self, request: Any) -> None:
+        request.setHeader(b"Content-Length", b"%d" % len(BODY))
+        responder = await self._place.responder()
+        with responder:
+            try:
+                await responder.write_to_consumer(request)
+            except Exception as error:
+                self.errors.append(error)
+                return
+        request.finish()
+
+
+@pytest.fixture
+def media(place: Place) -> Iterator[tuple[_Media, int]]:
+    """The media of ``place``, and the port where clients get it."""
+    import pytest_twisted
+    from twisted.internet import reactor  # pytest-twisted chooses it
+    from twisted.web.server import Site  # imports the reactor
+
+    media = _Media(place)
+    port = reactor.listenTCP(0, Site(media), interface="127.0.0.1")
+    yield media, port.getHost().port
+    pytest_twisted.blockon(port.stopListening())
+
+
+def _client_gets(port: int) -> bytes:
+    """What a client of HTTP/1.1 takes for the whole file.
+
+    :raises Exception: if the client sees that it is not whole.
+    """
+    with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request("GET", "/")
+        return connection.getresponse().read()
+
+
+def _damaged_answer(chunks: list[bytes] | None) -> Fault:
+    if chunks is None:
+        return FlipBit(in_response(1000))
+    lines = ["HTTP/1.1 200 OK", "X-Trans-Id: tx1", f"ETag: {hashlib.md5(BODY).hexdigest()}"]
+    head = "\r\n".join([*lines, "Transfer-Encoding: chunked", "", ""]).encode()
+    body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    # Without its end, so that the client has time to take it for whole before the error.
+    return Answer(200, raw=head + body, then=Then.CLOSE)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        None,
+        [b"x" + BODY[1:]],
+        [BODY[:1000], b"x", BODY[1001:]],
+        [BODY[:-1], b"x"],
+    ],
+    ids=["with a length", "in one chunk", "in the middle", "at the end"],
+)
+async def test_a_damaged_file_never_looks_whole(
+    place: Place,
+    media: tuple[_Media, int],
+    caplog: pytest.LogCaptureFixture,
+    chunks: list[bytes] | None,
+) -> None:
+    """A client that knows the length never gets all of it; the log names the damage."""
+    resource, port = media
+    assert await deferToThread(_client_gets, port) == BODY
+    place.proxy.add(_damaged_answer(chunks))
+    with pytest.raises((HTTPException, ConnectionError)):
+        await deferToThread(_client_gets, port)
+    assert [getattr(error, "code", None) for error in resource.errors] == [503]
+    assert "Cannot deliver media: GET" in caplog.text
+    assert "bytes that came are not the object's" in caplog.text
     await place.nothing_left()
 
 

@@ -5,7 +5,8 @@ In between it
 * reports the connection's real transport, the only object that aborts reliably
   (``loseConnection`` does not while a body is in flight over TLS);
 * asks for ``identity`` in place of treq's ``gzip``, and hides the response's
-  ``Content-Encoding`` from treq's decoder, so that bytes arrive as they are stored.
+  ``Content-Encoding`` from treq's decoder, so that bytes arrive as they are stored. The
+  response has it as :data:`CONTENT_ENCODING`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
 from swift_provider.client.http.transport import Transport
+
+#: The name under which a response's ``Content-Encoding`` is among its headers.
+CONTENT_ENCODING = b"Hidden-Content-Encoding"
 
 #: Told the real transport of a connection, and whether it carried a request before.
 OnConnection = Callable[[Any, bool], None]
@@ -145,5 +149,9 @@ class _EncodedURL(EncodedURL):
 
 
 def _without_encoding(response: Any) -> Any:
+    encodings = response.headers.getRawHeaders(b"Content-Encoding")
     response.headers.removeHeader(b"Content-Encoding")
+    response.headers.removeHeader(CONTENT_ENCODING)
+    if encodings is not None:
+        response.headers.setRawHeaders(CONTENT_ENCODING, encodings)
     return response
