@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from swift_provider.client.next_turn import call_next_turn
 
 #: One chunk for so many seconds of the previous turn. A chunk takes a third of that.
 SECONDS_PER_CHUNK = 0.001
@@ -23,35 +24,36 @@ SECONDS_PER_CHUNK = 0.001
 class Turns:
     """Calls functions in turns of the reactor, first come, first served.
 
-    :param clock: the reactor, or a clock in its place.
+    :param reactor: tells the time, too.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
         self._waiting: deque[Callable[[], None]] = deque()
         self._began = 0.0
-        self._next: IDelayedCall | None = None
+        self._turn_is_due = False
 
     def take(self, work: Callable[[], None]) -> None:
         """Call ``work`` now if this turn has no work yet, otherwise in a later turn.
 
         The call cannot be cancelled: ``work`` has to check whether it is still wanted.
         """
-        if self._next is not None:
+        if self._turn_is_due:
             self._waiting.append(work)
             return
         self._begin()
         work()
 
     def _begin(self) -> None:
-        self._began = self._clock.seconds()
-        self._next = self._clock.callLater(0, self._turn)
+        self._began = self._reactor.seconds()
+        self._turn_is_due = True
+        call_next_turn(self._reactor, self._turn)
 
     def _turn(self) -> None:
-        self._next = None
+        self._turn_is_due = False
         if not self._waiting:
             return
-        chunks = max(1, int((self._clock.seconds() - self._began) / SECONDS_PER_CHUNK))
+        chunks = max(1, int((self._reactor.seconds() - self._began) / SECONDS_PER_CHUNK))
         self._begin()
         for _ in range(min(chunks, len(self._waiting))):
             self._waiting.popleft()()

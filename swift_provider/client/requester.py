@@ -29,6 +29,7 @@ from swift_provider.client.answers import (
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.http.transport import Transport
 from swift_provider.client.identity.token import Authenticator, Authorization
+from swift_provider.client.next_turn import next_turn
 from swift_provider.client.observer import Observer
 from swift_provider.client.request import Request
 from swift_provider.client.retry import Patience, Tries
@@ -268,7 +269,7 @@ class Requester:
                 self._authenticator.reject(unauthorized.authorization)
                 if refused_though_current == 2 or refused == _MOST_401:
                     raise unauthorized.error from None
-                await self._sleep(0)  # until its connection is out of the pool
+                await next_turn(self.clock)  # until its connection is out of the pool
                 continue
             except ObjectNotFoundError as missing:
                 believed = await self._check_container(request, missing)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from typing import Any
 
 from twisted.internet.defer import DeferredSemaphore
-from twisted.internet.interfaces import IReactorTime
 
+from swift_provider.client.next_turn import call_next_turn
 from swift_provider.client.observer import Observer
 
 
@@ -74,17 +75,14 @@ class Slots:
 
     :param size: most exchanges at once (``threadpool_size``).
     :param for_uploads: how many of them uploads may take.
-    :param clock: the reactor, or a clock in its place.
     :ivar waiting: how many calls of :meth:`acquire` are pending.
     """
 
-    def __init__(
-        self, size: int, for_uploads: int, clock: IReactorTime, observer: Observer
-    ) -> None:
+    def __init__(self, size: int, for_uploads: int, reactor: Any, observer: Observer) -> None:
         self.size = size
         self.for_uploads = for_uploads
         self.waiting = 0
-        self._clock = clock
+        self._reactor = reactor
         self._all = DeferredSemaphore(size)
         self._writes = DeferredSemaphore(for_uploads)
         self._observer = observer
@@ -142,7 +140,7 @@ class Slots:
         if self.waiting:
             # Wake the waiter on the next reactor turn, so that its code never runs
             # inside `release()`.
-            self._clock.callLater(0, self._hand_over, lane)
+            call_next_turn(self._reactor, self._hand_over, lane)
         else:
             self._hand_over(lane)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import deferLater
 from twisted.logger import LogEvent
 
 from swift_provider.client.download_turns import SECONDS_PER_CHUNK, Turns
+from swift_provider.client.next_turn import next_turn
+from tests.client.trouble import TurningClock, set_back
 
 
 async def test_one_in_each_turn() -> None:
@@ -29,7 +31,7 @@ async def test_one_in_each_turn() -> None:
 
 def test_long_turns_take_more() -> None:
     """A longer turn of the reactor is followed by more calls in the next."""
-    clock = Clock()
+    clock = TurningClock()
     turns = Turns(clock)
     done: list[int] = []
     for number in range(40):
@@ -56,3 +58,15 @@ async def test_work_that_fails_harms_no_other(unhandled_failures: list[LogEvent]
     assert done == ["last"]
     assert len(unhandled_failures) == 1
     unhandled_failures.clear()
+
+
+async def test_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns follow the reactor, not the clock: downloads do not stop until it has caught up."""
+    turns = Turns(reactor)
+    done: list[int] = []
+    for number in range(3):
+        turns.take(lambda number=number: done.append(number))  # type: ignore[misc]
+    set_back(monkeypatch)
+    for _ in range(4):
+        await next_turn(reactor)
+    assert done == [0, 1, 2]

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IConsumer
-from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from swift_provider.client.answers import ObjectInfo
@@ -33,6 +32,7 @@ from swift_provider.errors import (
     SwiftError,
     Target,
 )
+from tests.client.trouble import TurningClock
 
 CONTENT = b"0123456789"
 TARGET = Target("GET", "box", "name")
@@ -120,7 +120,7 @@ class Bench:
         self, size: int | None = len(CONTENT), turns: Turns | None = None, **facts: Any
     ) -> None:
         self.log: list[Any] = []
-        self.clock = Clock()
+        self.clock = TurningClock()
         self.consumer = LoggedConsumer(self.log)
         self.first = LoggedExchange(self.log, "first", size)
         self.asked: list[Deferred[Any]] = []
@@ -289,7 +289,7 @@ def test_pause_and_resume(bench: Bench) -> None:
 
 def test_downloads_take_turns_to_go_on() -> None:
     """One resumes at once, the others in later turns unless they were paused or stopped."""
-    clock = Clock()
+    clock = TurningClock()
     turns = Turns(clock)
     benches = [Bench(turns=turns) for _ in range(4)]
     for one in benches:
@@ -310,7 +310,7 @@ def test_downloads_take_turns_to_go_on() -> None:
 @pytest.mark.parametrize("parked_by", ["time", "a break"])
 def test_parked_while_it_waits_for_its_turn(parked_by: str) -> None:
     """PAUSED → PARKED → REOPENING: a consumer that resumed before need not resume again."""
-    turns = Turns(clock := Clock())  # its turns come when the test says so
+    turns = Turns(clock := TurningClock())  # its turns come when the test says so
     bench = Bench(turns=turns)
     bench.in_state(State.PAUSED)
     turns.take(lambda: None)

@@ -5,19 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock
 
 from swift_provider.client import Observer, Patience, Store
+from swift_provider.client.next_turn import next_turn
 from swift_provider.client.slots import Lane, Lease, Slots, uploads_beside_readers
 from tests.client.conftest import Faulty
 from tests.client.trouble import (
     LONG_PATIENCE,
     MakeFile,
+    TurningClock,
     begin,
     nothing_in_flight,
     puts,
+    set_back,
     soon,
+    started,
     until,
 )
 from tests.servers.faults import ON_REQUEST, Answer, Delay, Stall
@@ -27,7 +31,7 @@ class House:
     """Slots, and what is told about them."""
 
     def __init__(self, size: int, for_uploads: int | None = None) -> None:
-        self.clock = Clock()
+        self.clock = TurningClock()
         self.told: list[tuple[int, int]] = []
         observer = Observer()
         observer.slots_changed = lambda *numbers: self.told.append(numbers)  # type: ignore[method-assign]
@@ -120,6 +124,18 @@ def test_a_release_does_not_run_the_waiter() -> None:
     assert waiting == []
     house.settle()
     assert len(waiting) == 1
+
+
+async def test_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slot that is being handed over is not lost until the clock has caught up."""
+    slots = Slots(1, 1, reactor, Observer())
+    lease = await slots.acquire(Lane.READ)
+    _, got = started(slots.acquire(Lane.READ))
+    lease.release()
+    set_back(monkeypatch)
+    for _ in range(2):
+        await next_turn(reactor)
+    assert len(got) == 1
 
 
 # Against the real Swift

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 
 from swift_provider.client import FileSource, Patience, Store
 from swift_provider.errors import ObjectNotFoundError
@@ -56,9 +57,22 @@ async def soon(deferred: Deferred[Any]) -> Any:
     return await deferred.addTimeout(20, reactor)
 
 
+class TurningClock(Clock):
+    """A clock in the place of the reactor: its next turn comes when it is advanced, even by 0."""
+
+    def callFromThread(self, call: Callable[..., Any], *arguments: Any) -> None:
+        self.callLater(0, call, *arguments)
+
+
 async def turn() -> None:
     """Let the reactor turn once."""
     await deferLater(reactor, 0)
+
+
+def set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the reactor's clock back by an hour, for the rest of the test."""
+    seconds = reactor.seconds
+    monkeypatch.setattr(reactor, "seconds", lambda: seconds() - 3600)
 
 
 async def until(true: Callable[[], Any]) -> None:
