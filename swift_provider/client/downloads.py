@@ -46,7 +46,7 @@ from swift_provider.client.download_turns import Turns
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.http.time_limit import TimeLimit
 from swift_provider.client.large_objects import LargeObjects
-from swift_provider.client.object_bodies import check_unproven, check_whole, first_byte
+from swift_provider.client.object_bodies import check_unchanged, check_whole, first_byte
 from swift_provider.client.request import Request
 from swift_provider.client.requester import Requester
 from swift_provider.client.retry import Tries
@@ -130,8 +130,7 @@ async def begin_download(
         check_whole(exchange)
         info = object_info(name, exchange.headers, exchange.length)
         checksum = proof_for(info) if prove else delivery_check_for(info)
-        if checksum is None:
-            check_unproven(exchange, info)
+        check_unchanged(exchange, info, provable=checksum is not None)
         if not info.is_plain or info.size is None or info.size > WHOLE_BYTES:
             exchange.keep()
             return info, checksum, exchange

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 
-from swift_provider.client.answers import ObjectInfo, header
+from swift_provider.client.answers import ObjectInfo, header, transaction_id
 from swift_provider.client.http.agent import CONTENT_ENCODING
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.request import Request
-from swift_provider.errors import DamagedError, RequestRefusedError
+from swift_provider.errors import RequestRefusedError, ServerBusyError, SwiftError
 
 #: RFC 9110 section 14.4. ``*`` stands for a size that is not known.
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
@@ -24,46 +24,45 @@ _S3_PARTS = re.compile(r"[0-9a-f]{32}-[0-9]{1,5}")
 def check_whole(exchange: Exchange) -> None:
     """Check the status of the answer to a request for a whole object.
 
-    :raises DamagedError: if it does not bring one. Not even 206 and 203 do: nobody asked for
-        a part, and 203 stands for a body that a proxy has changed.
+    :raises ServerBusyError: if it does not bring one. Not even 206 and 203 do: nobody asked
+        for a part, and 203 stands for a body that a proxy has changed.
     """
     if exchange.status != 200:
-        raise exchange.target.error(
-            DamagedError, "this is no answer to a GET of a whole object", status=exchange.status
-        )
+        raise _changed(exchange, "this is no answer to a GET of a whole object")
 
 
-def check_unproven(exchange: Exchange, info: ObjectInfo) -> None:
-    """Check the answer to a GET of an object for whose bytes there is no checksum.
+def check_unchanged(exchange: Exchange, info: ObjectInfo, provable: bool) -> None:
+    """Check that no proxy has changed the answer to a GET of a whole object, as far as it shows.
 
-    Some objects have none, and only the length of their body can be checked: a dynamic large
-    object; a static one whose manifest is not shown; one that was uploaded in parts through
-    Ceph's S3 API. Any other object has its MD5 as ETag, so without it a proxy has changed
-    the answer: Apache marks the ETag of a body that it compresses, others remove it.
+    Some objects have no checksum, and only the length of their body can be checked: a dynamic
+    large object; a static one whose manifest is not shown; one that was uploaded in parts
+    through Ceph's S3 API. Any other object has its MD5 as ETag, so without it a proxy has
+    changed the answer: Apache marks the ETag of a body that it compresses, others remove it.
 
-    A body without a checksum that is encoded is served as it is stored, if it has a length.
-    A proxy that encodes a body on its way does not know the length in advance.
+    An object that was stored compressed is served as it is stored. A proxy that compresses a
+    body on its way does not know the length in advance, and has to weaken the ETag (RFC 9110
+    section 8.8.1), which Swift and Ceph RGW never do.
 
-    :raises DamagedError: if a proxy has changed the answer. It is temporary, because the
-        next answer may come another way; what was stored is not in question.
+    :param provable: there is a checksum for the body.
+    :raises ServerBusyError: if a proxy has changed it. The next answer may come another way.
     """
-    may_be_unproven = (
-        info.static_large or info.dynamic_large or _S3_PARTS.fullmatch(info.etag) is not None
+    in_parts = info.static_large or info.dynamic_large or _S3_PARTS.fullmatch(info.etag)
+    if not provable and not in_parts:
+        raise _changed(exchange, "the answer's ETag is no MD5, so that nothing proves the bytes")
+    is_weak = header(exchange.headers, b"ETag").startswith("W/")
+    is_encoded = info.size is None and exchange.headers.hasHeader(CONTENT_ENCODING)
+    if is_encoded and (is_weak or not provable):
+        raise _changed(exchange, "the body was compressed on its way")
+
+
+def _changed(exchange: Exchange, what: str) -> SwiftError:
+    # Not DamagedError: that the object itself is damaged is not what this shows.
+    return exchange.target.error(
+        ServerBusyError,
+        f"{what}: something between here and Swift changes the answers, such as a proxy",
+        status=exchange.status,
+        transaction_id=transaction_id(exchange.headers),
     )
-    if not may_be_unproven:
-        raise exchange.target.error(
-            DamagedError,
-            "the answer's ETag is no MD5, so that nothing proves the bytes: a proxy on the way to "
-            "Swift may compress or change the answers",
-            status=exchange.status,
-        )
-    if info.size is None and exchange.headers.hasHeader(CONTENT_ENCODING):
-        raise exchange.target.error(
-            DamagedError,
-            "the body is compressed and has no length: a proxy on the way to Swift may compress "
-            "the answers",
-            status=exchange.status,
-        )
 
 
 def first_byte(request: Request, exchange: Exchange, offset: int, size: int | None) -> int:
@@ -74,7 +73,7 @@ def first_byte(request: Request, exchange: Exchange, offset: int, size: int | No
     :param size: of the object; ``None`` if it is not known.
     :returns: an offset that is not higher. A server may ignore ``Range``, and send the whole.
     :raises RequestRefusedError: if the body is another part, or one of another object.
-    :raises DamagedError: if it is neither the whole nor a part.
+    :raises ServerBusyError: if it is neither the whole nor a part.
     """
     if exchange.status != 206 or b"Range" not in request.headers:
         check_whole(exchange)
