@@ -9,7 +9,6 @@ depends on a listing, which may be stale.
 
 from __future__ import annotations
 
-import json
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -38,6 +37,7 @@ from swift_provider.client.manifest import (
     Row,
     Segment,
     cut,
+    is_segment_of,
     joined_etag,
     rows_of_ours,
     rows_shown,
@@ -341,45 +341,36 @@ class LargeObjects:
             return None
         return SegmentsChecksum(info.etag, [row.size for row in rows])
 
-    async def delete(self, container: str, name: str) -> None:
-        """Delete a manifest and its segments.
+    async def delete(self, container: str, info: ObjectInfo) -> None:
+        """Delete a manifest, then those of its segments that this client stored for it.
 
-        :raises SwiftError: if Swift reports that something could not be deleted.
+        All other segments stay: a copy of a manifest names the segments of its source. Ceph
+        RGW copies manifests, and Swift does with ``multipart-manifest=get``. What tells is a
+        segment's name, and the container that its metadata names. So Swift is not asked to
+        delete manifest and segments at once (``multipart-manifest=delete``).
+
+        :param container: of the manifest.
+        :param info: the facts of the manifest.
+        :raises ObjectNotFoundError: if there is no such object.
+        :raises SwiftError: if something could not be deleted. Segments may be left then.
         """
-        request = Request(
-            "DELETE",
-            container,
-            name,
-            query="multipart-manifest=delete",
-            headers={b"Accept": b"application/json"},
-        )
+        rows = await self._shown(container, info) or rows_of_ours(info, self._container) or []
+        request = Request("DELETE", container, info.name, accepts=frozenset({404}))
+        await self._requester.perform(request, drained)
+        for row in rows:
+            if is_segment_of(info.name, row.name):
+                await self._delete_segment(row, container)
 
-        _check_bulk_answer(request, await self._requester.perform(request, _read_manifest))
+    async def _delete_segment(self, row: Row, manifest_container: str) -> None:
+        with suppress(ObjectNotFoundError, ContainerNotFoundError):
+            found = await self._requester.head(row.container, row.name, newest=True)
+            if found.manifest_container == manifest_container:
+                request = Request("DELETE", row.container, row.name, accepts=frozenset({404}))
+                await self._requester.perform(request, drained)
 
 
 async def _read_manifest(exchange: Exchange) -> bytes:
     return await exchange.read(_MANIFEST_BYTES)
-
-
-def _check_bulk_answer(request: Request, body: bytes) -> None:
-    """Swift answers 200 to a bulk deletion even if it failed; the result is in the body.
-
-    See Swift's "Bulk delete", "Response Status".
-    """
-    try:
-        answer = json.loads(body)
-        status = str(answer["Response Status"])
-        errors = answer["Errors"]
-    except (ValueError, TypeError, KeyError):
-        raise request.target.error(
-            DamagedError, "the answer to the deletion cannot be read"
-        ) from None
-    # A segment that is missing counts as "not found", not as an error.
-    left = [row for row in errors if not str(row[-1]).startswith("404")]
-    if left or not (status.startswith(("200", "404"))):
-        raise request.target.error(
-            DamagedError, f"{len(left)} parts were not deleted, Swift says {status[:60]!r}"
-        )
 
 
 async def _all_of(workers: list[Deferred[None]]) -> None:

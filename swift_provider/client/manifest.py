@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,6 +22,9 @@ from swift_provider.client.answers import (
 )
 from swift_provider.client.checksum import segment_sizes
 from swift_provider.client.crc32 import joined_crc32
+
+#: What a segment's name has after the object's name: the attempt and a number.
+_AFTER_NAME = re.compile(r"/[0-9a-f]{32}/[0-9]{8}")
 
 
 @dataclass
@@ -103,6 +107,12 @@ def cut(size: int, segment_size: int, prefix: str) -> Iterator[Segment]:
     for index, part in enumerate(segment_sizes(size, segment_size)):
         yield Segment(f"{prefix}{index:08d}", offset, part)
         offset += part
+
+
+def is_segment_of(name: str, segment_name: str) -> bool:
+    """Whether this client may have named a segment of the object ``name`` so."""
+    after = segment_name.removeprefix(name)
+    return after != segment_name and _AFTER_NAME.fullmatch(after) is not None
 
 
 class Row(NamedTuple):

@@ -211,7 +211,9 @@ class Store:
         return not info.content_location.endswith(f"/{own}")
 
     async def delete(self, path: str) -> bool:
-        """Delete an object, with its segments if it has any. May be called again.
+        """Delete an object, with those segments that were stored for it. May be called again.
+
+        Segments that belong to another object, or may, stay; see :meth:`LargeObjects.delete`.
 
         :returns: whether it was there.
         :raises SwiftProviderError: if it failed for good.
@@ -224,7 +226,7 @@ class Store:
         # It was there: a 404 from now on may be the answer to a repeated request.
         with suppress(ObjectNotFoundError):
             if info.static_large:
-                await self._client.large_objects.delete(self._container, name)
+                await self._client.large_objects.delete(self._container, info)
             else:
                 request = Request("DELETE", self._container, name)
                 await self._requester.perform(request, drained)

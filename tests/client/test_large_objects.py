@@ -421,21 +421,54 @@ async def test_a_deletion_that_is_answered_too_late(
     assert raw.names(container) == raw.names(f"{container}_segments") == []
 
 
-async def test_a_deletion_that_fails_inside(
-    faulty: Faulty, cutting: Callable[..., Store], make_file: MakeFile
+async def test_a_segment_that_cannot_be_deleted(
+    faulty: Faulty, cutting: Callable[..., Store], container: str, make_file: MakeFile
 ) -> None:
-    """A failed deletion of segments is an error, although Swift answers 200."""
+    """It is an error; the manifest is gone by then, so no object is without its segments."""
     store = cutting(patience=SHORT_PATIENCE)
     await store.put("name", make_file(content_of(SIZE)))
-    verdict = {
-        "Response Status": "400 Bad Request",
-        "Errors": [["/x/y", "503 Service Unavailable"]],
-        "Number Deleted": 0,
-        "Number Not Found": 0,
-    }
-    faulty.proxy.add(Answer(200, json.dumps(verdict).encode(), match=("DELETE", ""), times=None))
-    with pytest.raises(DamagedError, match="1 parts were not deleted"):
+    faulty.proxy.add(Answer(503, match=("DELETE", f"{container}_segments"), times=None))
+    with pytest.raises(ServerBusyError):
         await store.delete("name")
+    assert await store.delete("name") is False
+
+
+@pytest.mark.parametrize("copy", ["elsewhere/a", "elsewhere/b/a", "here/b/a"])
+async def test_the_segments_of_a_copied_manifest_stay(
+    cutting: Callable[..., Store], container: str, make_file: MakeFile, raw: Raw, copy: str
+) -> None:
+    """A copy of a manifest is deleted alone: its segments are those of the original."""
+    place, _, name = copy.partition("/")
+    into = container if place == "here" else f"{container}-copy"
+    raw("PUT", into)
+    content = content_of(SIZE)
+    store = cutting()
+    await store.put("a", make_file(content))
+    raw("COPY", f"{container}/a?multipart-manifest=get", Destination=f"{into}/{name}")
+    copied = cutting(into)
+    assert (await copied.head(name)).static_large
+    assert await copied.delete(name) is True
+    assert await copied.delete(name) is False
+    assert await stored(store, "a") == content
+    assert await store.delete("a") is True
+    assert raw.names(f"{container}_segments") == []
+
+
+async def test_segments_of_other_tools_stay(
+    cutting: Callable[..., Store], container: str, make_file: MakeFile, raw: Raw
+) -> None:
+    """A segment with another name, or without a mark, may be another object's."""
+    store = cutting()
+    names = [f"a/1700000000.000000/100/50/{number:08}" for number in range(2)]
+    names.append(f"a/{'0' * 32}/00000000")
+    raw("PUT", f"{container}_segments")
+    for name in names:
+        raw("PUT", f"{container}_segments/{name}", b"x")
+    rows = [{"path": f"/{container}_segments/{name}"} for name in names]
+    raw("PUT", f"{container}/a?multipart-manifest=put", json.dumps(rows))
+    assert await store.delete("a") is True
+    assert raw.names(container) == []
+    assert raw.names(f"{container}_segments") == sorted(names)
 
 
 async def test_others_static_large_objects_are_compared(

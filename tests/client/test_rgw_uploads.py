@@ -97,6 +97,22 @@ async def test_a_large_file(store: Store, rgw: RgwStandIn, make_file: MakeFile) 
     assert not rgw.containers["box"].objects
 
 
+async def test_a_copied_manifest(
+    client: SwiftClient, store: Store, rgw: RgwStandIn, make_file: MakeFile
+) -> None:
+    """A copy of a large object has the segments of the original, which stay."""
+    content = content_of(SIZE)
+    await store.put("big", make_file(content))
+    await Store(client, "copies").create()
+    objects = rgw.containers["box"].objects
+    rgw.containers["copies"].objects["big"] = objects["copied"] = objects["big"]
+    assert await Store(client, "copies").delete("big") is True
+    assert await store.delete("copied") is True
+    assert rgw.containers["copies"].objects == {}
+    assert list(objects) == ["big"]
+    assert await stored(store, "big") == content
+
+
 async def test_others_large_objects_prove_nothing(
     store: Store, rgw: RgwStandIn, make_file: MakeFile
 ) -> None:

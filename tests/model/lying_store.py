@@ -235,10 +235,13 @@ class LyingStore:
             stored: Stored = await self._ask("HEAD", path, lambda: self._stored("HEAD", path))
         except ObjectNotFoundError:
             return False
-        # Swift deletes the segments of a manifest first.
-        for row in stored.rows or ():
-            await self._ask("DELETE", path, lambda r=row: self._swift.drop_segment_of(path, r.name))
         await self._ask("DELETE", path, lambda: self._swift.drop(self._place, path))
+        for row in stored.rows or ():
+            segment = self._swift.segments.objects.get(row.name)
+            if segment is not None and segment.manifest_container == self.container:
+                await self._ask(
+                    "DELETE", row.name, lambda r=row: self._swift.drop(self._swift.segments, r.name)
+                )
         return True
 
 

@@ -218,12 +218,6 @@ class Swift:
             self.watch.deletes_segment(name, stored)
         place.remove(name)
 
-    def drop_segment_of(self, path: str, name: str) -> None:
-        """Delete a segment together with its manifest."""
-        if path in self.media.objects:
-            self.watch.deletes(path, self.media.objects[path])
-        self.forget_segment(name)
-
     def forget_segment(self, name: str) -> None:
         """Remove a segment of an upload that failed."""
         if name in self.segments.objects:

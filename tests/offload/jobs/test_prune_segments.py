@@ -1,0 +1,108 @@
+"""What prune does with the segments of large objects, on a gateway like Ceph's."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+
+from tests.offload.conftest import Script
+from tests.offload.synapse_store import SynapseStore
+from tests.servers.stand_in import RgwStandIn
+from tests.servers.stand_in_model import Container, Stored
+
+MIB = 1024 * 1024
+THREE_DAYS_SECONDS = 3 * 86_400
+CONTAINER = "media"
+
+
+class _Gateway(RgwStandIn):
+    """Stores everything as if it were ``age`` seconds ago."""
+
+    age = 0.0
+
+    def now(self) -> float:
+        return super().now() - self.age
+
+    def objects(self, container: str = CONTAINER) -> dict[str, Stored]:
+        return self.containers[container].objects
+
+    @property
+    def segments(self) -> dict[str, Stored]:
+        return self.objects(f"{CONTAINER}_segments")
+
+    def join(self) -> bytes:
+        """All segments, in order."""
+        return b"".join(self.segments[name].data for name in sorted(self.segments))
+
+
+@pytest_twisted.async_yield_fixture
+async def gateway() -> AsyncIterator[_Gateway]:
+    server = _Gateway(reactor)
+    await server.start()
+    for container in (CONTAINER, f"{CONTAINER}_segments", "copy"):
+        server.containers[container] = Container(server.now())
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Iterator[SynapseStore]:
+    """A second media store and its database."""
+    (tmp_path / "copy").mkdir()
+    made = SynapseStore(tmp_path / "copy")
+    yield made
+    made.close()
+
+
+def _configure(script: Script, store: SynapseStore, gateway: _Gateway, **options: Any) -> None:
+    user, key = gateway.credentials
+    auth = {"auth_url": gateway.auth_url, "username": user, "password": key}
+    options = {"container": CONTAINER, "segment_size": "1M", **options}
+    script.configure(store, auth_type="v1password", auth=auth, **options)
+
+
+async def _upload(script: Script, store: SynapseStore, gateway: _Gateway) -> None:
+    """Three days ago; since then somebody has looked at media."""
+    _configure(script, store, gateway)
+    gateway.age = THREE_DAYS_SECONDS
+    ended = await deferToThread(script, "upload", store.base, "--all", "--delete")
+    assert ended.returncode == 0, ended.stderr
+    gateway.age = 0.0
+    store.execute("UPDATE local_media_repository SET last_access_ts = %s", (time.time() * 1000,))
+
+
+def _forget(store: SynapseStore, media_id: str) -> None:
+    store.execute("DELETE FROM local_media_repository WHERE media_id = %s", (media_id,))
+
+
+async def test_a_copied_container(
+    script: Script, store: SynapseStore, gateway: _Gateway, copy: SynapseStore
+) -> None:
+    """Prune of a copy, whose manifests name the original's segments, deletes manifests only."""
+    content = os.urandom(2 * MIB)
+    path = store.add_local("large-one", content)
+    for number in range(9):
+        store.add_local(f"small-{number}")
+    await _upload(script, store, gateway)
+    with closing(sqlite3.connect(store.database_path)) as database:
+        database.backup(copy._connection)
+    _forget(copy, "large-one")
+    gateway.objects("copy").update(gateway.objects())
+    _configure(script, copy, gateway, container="copy")
+    summary = await deferToThread(script.json, "prune", "--delete")
+    assert summary["deleted"] == 1
+    assert path not in gateway.objects("copy")
+    assert gateway.join() == content
+    _configure(script, store, gateway)
+    summary = await deferToThread(script.json, "verify", store.base, "--deep")
+    assert summary["only_in_swift"] == 10
