@@ -128,6 +128,14 @@ class SortedMedia:
             )
         self._insert("INSERT INTO doomed VALUES (?, ?, ?, ?)", candidates)
 
+    def doom_attempts(self, attempts: Iterable[tuple[str, str]]) -> None:
+        """Remember attempts to upload an object, by its path and the attempt, until
+        :meth:`doomed_attempts` returns them.
+        """
+        with as_cache_errors(_WHAT):
+            self._connection.execute("CREATE TABLE IF NOT EXISTS doomed_attempts (path, attempt)")
+        self._insert("INSERT INTO doomed_attempts VALUES (?, ?)", attempts)
+
     def candidates(self, size: int) -> Iterator[list[Candidate]]:
         """The objects of :meth:`add_candidates`, page by page."""
         yield from self._pages("candidates", "path, type, origin, filesystem_id", size)
@@ -135,6 +143,10 @@ class SortedMedia:
     def doomed(self, size: int) -> Iterator[list[Candidate]]:
         """The objects of :meth:`doom`, page by page."""
         yield from self._pages("doomed", "path, type, origin, filesystem_id", size)
+
+    def doomed_attempts(self, size: int) -> Iterator[list[tuple[str, str]]]:
+        """The attempts of :meth:`doom_attempts`, page by page."""
+        yield from self._pages("doomed_attempts", "path, attempt", size)
 
     def _pages(self, table: str, columns: str, size: int) -> Iterator[list[Any]]:
         last = 0

@@ -131,3 +131,6 @@ class Judge:
         manifests = [*self._swift.media.objects.values(), *(one[1] for one in self._swift.coming)]
         if any(row.name == name for manifest in manifests for row in manifest.rows or ()):
             self._violated(f"deleted a segment of an object: {name}")
+        path = "/".join(name.split("/")[:-2])
+        if path in self._homeserver.files and self._swift.whole(path) is None:
+            self._violated(f"deleted a segment that may be the last copy: {name}")

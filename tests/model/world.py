@@ -212,6 +212,12 @@ def forget_marks(world: World) -> None:
         world.swift.media.change(path, owner="", attempt="", expires=False)
 
 
+def lose_manifest(world: World) -> None:
+    """A manifest is lost, or deleted without its segments."""
+    if path := world.any_object(large=True):
+        world.swift.media.remove(path)
+
+
 def hurt_segment(world: World) -> None:
     """A segment is lost, or other bytes take its place."""
     if path := world.any_object(large=True):
@@ -244,5 +250,5 @@ def other_container(world: World) -> None:
 
 OUTSIDE = (
     *(copy_database, damage, lose_object, alter_object, expire, vanish, forget_marks),
-    *(alter_object, hurt_segment, hurt_segment, other_homeserver, other_container),
+    *(alter_object, lose_manifest, hurt_segment, hurt_segment, other_homeserver, other_container),
 )

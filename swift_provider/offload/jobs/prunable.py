@@ -15,6 +15,7 @@ LEFT = "Left alone, younger than a day"
 OTHERS = "Left alone, of another homeserver"
 UNMARKED = "Left alone, unmarked"
 ELSEWHERE = "Left alone, segments of another container"
+WANTED = "Left alone, segments of media without an object"
 
 
 @dataclass(frozen=True)

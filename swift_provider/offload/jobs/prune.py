@@ -2,10 +2,10 @@
 
 It prints their names, and deletes them only with ``--delete``. There are three passes.
 The first lists all objects and remembers the candidates. The second asks Swift about each
-candidate: who stored it, and when. Before the third, which deletes, the rules in
+candidate: who stored it, and when. It also looks for the segments of no object, see
+:mod:`swift_provider.offload.jobs.leftovers`. Before the third, which deletes, the rules in
 :mod:`swift_provider.offload.jobs.prune_rules` can refuse. The second and the third pass
-ask the database again, and the third asks Swift again. Last come the segments of no object, see
-:mod:`swift_provider.offload.jobs.leftovers`.
+ask the database again, and the third asks Swift again.
 """
 
 from __future__ import annotations
@@ -22,17 +22,24 @@ from swift_provider.client import ListedObject, Store
 from swift_provider.errors import LooksWrongError, ObjectNotFoundError
 from swift_provider.offload.database import Database
 from swift_provider.offload.jobs.job import Job
-from swift_provider.offload.jobs.leftovers import Attempt, attempts, is_live, seen_segments
+from swift_provider.offload.jobs.leftovers import (
+    Attempt,
+    Leftovers,
+    Verdict,
+    attempts,
+    listed_again,
+)
 from swift_provider.offload.jobs.prunable import (
     ELSEWHERE,
     LEFT,
     OTHERS,
     UNMARKED,
+    WANTED,
     Options,
     Prunable,
 )
 from swift_provider.offload.jobs.prune_rules import Found, check_homeserver, objection
-from swift_provider.offload.media_names import LOCAL, REMOTE, ROOTS, media_of_object
+from swift_provider.offload.media_names import LOCAL, REMOTE, ROOTS, media_of_object, shown
 from swift_provider.offload.parallel import Item, Items, in_parallel
 from swift_provider.offload.progress import Progress
 from swift_provider.offload.sorted_media import Candidate, Owner, SortedMedia
@@ -49,7 +56,7 @@ SEGMENTS = "Segments of no object"
 SEGMENTS_DELETED = "Segments deleted"
 COUNTS = (
     *(LISTED, ORPHANS, DELETED, LEFT, KNOWN, FOREIGN, OTHERS, UNMARKED),
-    *(SEGMENTS, SEGMENTS_DELETED, ELSEWHERE),
+    *(SEGMENTS, SEGMENTS_DELETED, WANTED, ELSEWHERE),
 )
 
 
@@ -91,6 +98,11 @@ class Prune(Job[Tally]):
         with closing(SortedMedia()) as plan:
             await self._list(plan)
             await self._each(self._unknown(plan.candidates), partial(self._look, plan))
+            leftovers = Leftovers(self._store, self._prunable, partial(self._is_known, plan))
+            await self._each(
+                attempts(self._store.segments, self.progress.note),
+                partial(self._look_at_attempt, plan, leftovers),
+            )
             if self._stopping:
                 return
             if self._options.delete and self.tally.failures:
@@ -105,8 +117,9 @@ class Prune(Job[Tally]):
                 self.progress.note(f"With --delete, prune would refuse: {reason}")
             if self._options.delete:
                 await self._each(self._unknown(plan.doomed), self._prune)
-        if not self._stopping:
-            await self._each(self._attempts(), self._look_at_attempt)
+                await self._each(
+                    self._read(plan.doomed_attempts), partial(self._prune_attempt, leftovers)
+                )
 
     async def _each(
         self,
@@ -123,14 +136,20 @@ class Prune(Job[Tally]):
         self, read: Callable[[int], Iterator[list[Candidate]]]
     ) -> AsyncGenerator[list[Candidate], None]:
         """Pages of objects, without those whose media Synapse knows by now."""
-        in_thread = self.threads.lookups.run
+        async for page in self._read(read):
+            yield await self.threads.lookups.run(self._without_known, page)
+
+    async def _read(
+        self, read: Callable[[int], Iterator[list[Item]]]
+    ) -> AsyncGenerator[list[Item], None]:
+        """Pages of the plan."""
         pages = read(PAGE_CANDIDATES)
         while True:
             async with self._plan_in_use:
-                page = await in_thread(next, pages, None)
+                page = await self.threads.lookups.run(next, pages, None)
             if not page:
                 return
-            yield await in_thread(self._without_known, page)
+            yield page
 
     def _without_known(self, page: list[Candidate]) -> list[Candidate]:
         """Ask the database again; runs in a thread."""
@@ -142,6 +161,15 @@ class Prune(Job[Tally]):
         self.tally.counts[KNOWN] += len(page) - len(left)
         return left
 
+    async def _is_known(self, plan: SortedMedia, owner: Owner) -> bool:
+        """Whether Synapse knows a media, or did when the run began."""
+        in_thread = self.threads.lookups.run
+        async with self._plan_in_use:
+            if not await in_thread(plan.unknown, [owner]):
+                return True
+            kind, origin, filesystem_id = owner
+            return bool(await in_thread(self._database.known, kind, [(origin, filesystem_id)]))
+
     # The first pass
 
     async def _list(self, plan: SortedMedia) -> None:
@@ -150,6 +178,7 @@ class Prune(Job[Tally]):
         await in_thread(plan.read_all_known, self._database)
         await in_thread(plan.add_candidates, ())
         await in_thread(plan.doom, ())
+        await in_thread(plan.doom_attempts, ())
         for root in ROOTS:
             async for page in self._store.list(f"{root}/"):
                 if self._stopping:
@@ -204,6 +233,42 @@ class Prune(Job[Tally]):
         else:
             self._show(self._store.object_name(path))
 
+    async def _look_at_attempt(
+        self, plan: SortedMedia, leftovers: Leftovers, attempt: Attempt
+    ) -> None:
+        await self._attempt(self._shown(attempt), self._judge(plan, leftovers, attempt))
+
+    async def _judge(self, plan: SortedMedia, leftovers: Leftovers, attempt: Attempt) -> None:
+        verdict = await leftovers.judge(attempt)
+        if not self._may_go(attempt, verdict):
+            return
+        self.tally.counts[SEGMENTS] += len(verdict.names)
+        owner = media_of_object(attempt.path)
+        if verdict.orphan is not None and owner is not None:
+            self._found.add_unknown(verdict.orphan)
+            self._found.add_doomed(owner[0], verdict.orphan)
+        if self._options.delete:
+            async with self._plan_in_use:
+                doomed = [(attempt.path, attempt.attempt)]
+                await self.threads.lookups.run(plan.doom_attempts, doomed)
+        else:
+            self._show(self._shown(attempt))
+
+    def _may_go(self, attempt: Attempt, verdict: Verdict) -> bool:
+        """Count the segments that must stay."""
+        if verdict.reason is not None:
+            self.tally.counts[verdict.reason] += len(attempt.names)
+        if verdict.reason == WANTED:
+            self.progress.note(
+                f"Left alone: {shown(self._shown(attempt))}: Synapse knows the media, and Swift "
+                "has no whole object of it; these segments, joined in order, may be the file"
+            )
+        return bool(verdict.names)
+
+    def _shown(self, attempt: Attempt) -> str:
+        segments = self._store.segments
+        return f"{segments.container}/{segments.object_name(attempt.folder)}/"
+
     # The third pass
 
     async def _prune(self, candidate: Candidate) -> None:
@@ -223,30 +288,17 @@ class Prune(Job[Tally]):
         if await self._store.delete(path):
             self.tally.counts[DELETED] += 1
 
-    # The segments of no object
+    async def _prune_attempt(self, leftovers: Leftovers, doomed: tuple[str, str]) -> None:
+        name = self._shown(Attempt(*doomed))
+        await self._attempt(name, self._delete_attempt(leftovers, *doomed))
 
-    async def _attempts(self) -> AsyncGenerator[list[Attempt], None]:
-        async for page in attempts(self._store.segments, self.progress.note):
-            yield page
-
-    async def _look_at_attempt(self, attempt: Attempt) -> None:
-        name = f"{self._store.segments.object_name(attempt.folder)}/"
-        await self._attempt(name, self._prune_attempt(attempt))
-
-    async def _prune_attempt(self, attempt: Attempt) -> None:
-        if await is_live(self._store, attempt):
-            return
+    async def _delete_attempt(self, leftovers: Leftovers, path: str, number: str) -> None:
         segments = self._store.segments
-        names, reason = await seen_segments(segments, attempt, self._prunable)
-        if reason is not None:
-            self.tally.counts[reason] += len(attempt.names)
+        attempt = await listed_again(segments, path, number)
+        verdict = await leftovers.judge(attempt)
+        if not self._may_go(attempt, verdict):
             return
-        if not names:
-            return
-        self.tally.counts[SEGMENTS] += len(names)
-        self._show(f"{segments.container}/{segments.object_name(attempt.folder)}/")
-        if not self._options.delete:
-            return
-        for name in names:
+        self._show(self._shown(attempt))
+        for name in verdict.names:
             if await segments.delete(name):
                 self.tally.counts[SEGMENTS_DELETED] += 1

@@ -10,19 +10,25 @@ import pytest
 
 from swift_provider.client import ListedObject, ObjectInfo, Store
 from swift_provider.errors import ObjectNotFoundError, Target
-from swift_provider.offload.jobs.leftovers import Attempt, attempts, is_live, seen_segments
-from swift_provider.offload.jobs.prunable import Options, Prunable
+from swift_provider.offload.jobs.leftovers import Attempt, Leftovers, Verdict, attempts
+from swift_provider.offload.jobs.prunable import WANTED, Options, Prunable
+from swift_provider.offload.sorted_media import Owner
 
 PATH = "local_content/ab/cd/ef"
 ONE, TWO = "1" * 32, "2" * 32
 
 
 class _Store:
-    """Lists these names, two a page; has one object at most."""
+    """Lists these names, two a page; has these objects, and is its own place for segments."""
 
-    def __init__(self, names: list[str], info: ObjectInfo | None = None) -> None:
+    owner = "here.example"
+    container = "box"
+
+    def __init__(self, names: list[str], *infos: ObjectInfo, flaw: str | None = None) -> None:
         self._names = sorted(names)
-        self._info = info
+        self._infos = {info.name: info for info in infos}
+        self._flaw = flaw
+        self.segments = self
 
     async def list(self, folder: str) -> AsyncIterator[list[ListedObject]]:
         found = [name for name in self._names if name.startswith(folder)]
@@ -31,13 +37,35 @@ class _Store:
 
     async def head(self, path: str, *, newest: bool) -> ObjectInfo:
         assert newest
-        if self._info is None:
+        if path not in self._infos:
             raise Target("HEAD", "box", path).error(ObjectNotFoundError, "no such object")
-        return self._info
+        return self._infos[path]
+
+    async def flaw(self, info: ObjectInfo) -> str | None:
+        return self._flaw
 
 
-def _store(*names: str, info: ObjectInfo | None = None) -> Store:
-    return cast(Store, _Store(list(names), info))
+def _store(*names: str) -> Store:
+    return cast(Store, _Store(list(names)))
+
+
+SEGMENT = ObjectInfo(
+    f"{PATH}/{ONE}/00000000",
+    *(1, "", "", "Thu, 01 Jan 2026 00:00:00 GMT"),
+    owner="here.example",
+    manifest_container="box",
+)
+
+
+async def _verdict(store: _Store, *, known: bool) -> Verdict:
+    async def is_known(owner: Owner) -> bool:
+        assert owner == ("local", "", "abcdef")
+        return known
+
+    whole = cast(Store, store)
+    options = Options(delete=True, unmarked=False, max_share=None)
+    leftovers = Leftovers(whole, Prunable(whole, options, datetime.now(timezone.utc)), is_known)
+    return await leftovers.judge(Attempt(PATH, ONE, [SEGMENT.name]))
 
 
 async def test_an_attempt_over_several_pages() -> None:
@@ -57,34 +85,42 @@ async def test_an_attempt_over_several_pages() -> None:
     assert [one.attempt for one in found] == [ONE, TWO, ONE]
 
 
+LIVE = Verdict()
+KEPT = Verdict(reason=WANTED)
+REPLACED = Verdict([SEGMENT.name])
+ORPHAN = Verdict([SEGMENT.name], orphan=SEGMENT)
+
+
 @pytest.mark.parametrize(
-    ("facts", "live"),
+    ("facts", "flaw", "if_known", "if_unknown"),
     [
-        ({"static_large": True, "attempt": ONE}, True),
-        ({"static_large": True, "attempt": TWO}, False),
-        ({"static_large": True}, True),
-        ({"dynamic_large": True}, True),
-        ({}, False),
+        ({"static_large": True, "attempt": ONE}, None, LIVE, LIVE),
+        ({"static_large": True}, None, LIVE, LIVE),
+        ({"dynamic_large": True}, None, LIVE, LIVE),
+        ({"static_large": True, "attempt": TWO}, None, REPLACED, ORPHAN),
+        ({"static_large": True, "attempt": TWO}, "a segment is gone", KEPT, ORPHAN),
+        ({}, None, REPLACED, ORPHAN),
+        ({}, "will be deleted", KEPT, ORPHAN),
+        (None, None, KEPT, ORPHAN),
     ],
 )
-async def test_the_object_that_is_there(facts: dict[str, Any], live: bool) -> None:
-    """Another attempt's object, or a plain one, does not need the segments."""
-    info = ObjectInfo(PATH, 1, "", "", "", **facts)
-    assert await is_live(_store(info=info), Attempt(PATH, ONE)) is live
+async def test_the_object_that_is_there(
+    facts: dict[str, Any] | None, flaw: str | None, if_known: Verdict, if_unknown: Verdict
+) -> None:
+    """Segments go if another whole object is there, or if nobody knows the media."""
+    infos = [] if facts is None else [ObjectInfo(PATH, 1, "", "", "", **facts)]
+    store = _Store([], SEGMENT, *infos, flaw=flaw)
+    assert await _verdict(store, known=True) == if_known
+    assert await _verdict(store, known=False) == if_unknown
 
 
 async def test_an_object_that_is_listed_only() -> None:
     """The disks that have it may be unreachable: nothing is concluded from a 404 then."""
-    assert await is_live(_store(f"{PATH}2", f"{PATH}/x", PATH), Attempt(PATH, ONE))
-    assert not await is_live(_store(f"{PATH}2"), Attempt(PATH, ONE))
+    listed = _Store([f"{PATH}2", f"{PATH}/x", PATH], SEGMENT)
+    assert await _verdict(listed, known=False) == LIVE
+    assert await _verdict(_Store([f"{PATH}2"], SEGMENT), known=False) == ORPHAN
 
 
 async def test_a_segment_that_is_listed_only() -> None:
     """Nobody can tell whose it is, so it stays."""
-    name = f"{PATH}/{ONE}/00000000"
-    store = _store(name)
-    store.owner = "here.example"
-    store.container = "box"  # type: ignore[misc]
-    options = Options(delete=True, unmarked=False, max_share=None)
-    prunable = Prunable(store, options, datetime.now(timezone.utc))
-    assert await seen_segments(store, Attempt(PATH, ONE, [name]), prunable) == ([], None)
+    assert await _verdict(_Store([SEGMENT.name]), known=False) == LIVE

@@ -106,3 +106,61 @@ async def test_a_copied_container(
     _configure(script, store, gateway)
     summary = await deferToThread(script.json, "verify", store.base, "--deep")
     assert summary["only_in_swift"] == 10
+
+
+async def test_the_last_copy_of_a_file(
+    script: Script, store: SynapseStore, gateway: _Gateway
+) -> None:
+    """A manifest was deleted alone: the segments of a known media stay, and are named."""
+    content = os.urandom(2 * MIB + 17)
+    path = store.add_local("large-one", content)
+    for number in range(9):
+        store.add_local(f"small-{number}")
+    await _upload(script, store, gateway)
+    del gateway.objects()[path]
+    for options in (("prune",), ("prune", "--delete", "--unmarked", "--max-share", "1")):
+        summary = await deferToThread(script.json, *options)
+        assert summary["left_alone_segments_of_media_without_an_object"] == 3
+        assert summary["segments_of_no_object"] == 0
+        assert f"Left alone: {CONTAINER}_segments/{path}/" in summary["told"]
+    assert gateway.join() == content
+
+    _forget(store, "large-one")
+    assert (await deferToThread(script.json, "prune", "--delete"))["segments_deleted"] == 3
+    assert gateway.segments == {}
+
+
+async def test_a_container_that_was_emptied(
+    script: Script, store: SynapseStore, gateway: _Gateway
+) -> None:
+    """Whatever the database knows, the segments stay."""
+    for number in range(10):
+        store.add_local(f"large-{number}", os.urandom(MIB + 1))
+    await _upload(script, store, gateway)
+    gateway.objects().clear()
+    summary = await deferToThread(script.json, "prune", "--delete")
+    assert summary["left_alone_segments_of_media_without_an_object"] == 20
+
+    store.execute("DELETE FROM local_media_repository WHERE media_id != 'large-0'")
+    ended = await deferToThread(script, "prune", "--delete")
+    assert ended.returncode == 2
+    assert "9 of 9 objects of local media" in ended.stderr
+    assert len(gateway.segments) == 20
+
+
+async def test_segments_and_an_old_database(
+    script: Script, store: SynapseStore, gateway: _Gateway
+) -> None:
+    """A database that is older than the segments deletes none of them."""
+    path = store.add_local("large-one", os.urandom(MIB + 1))
+    for number in range(9):
+        store.add_local(f"small-{number}")
+    await _upload(script, store, gateway)
+    del gateway.objects()[path]
+    _forget(store, "large-one")
+    old = (time.time() - 2 * THREE_DAYS_SECONDS) * 1000
+    store.execute("UPDATE local_media_repository SET last_access_ts = %s", (old,))
+    ended = await deferToThread(script, "prune", "--delete", "--max-share", "1")
+    assert ended.returncode == 2
+    assert "the database is older than the objects" in ended.stderr
+    assert len(gateway.segments) == 2
