@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ BUSY_TIMEOUT_SECONDS = 10.0
 #: Media in one query. SQLite allows 32766 values in a statement, 999 before version 3.32;
 #: a remote media takes two.
 LOOKUP_ROWS = 400
+DAY_MS = 86_400_000
 
 _TABLES = {LOCAL: "local_media_repository", REMOTE: "remote_media_cache"}
 _COLUMNS = {
@@ -258,6 +260,23 @@ class Database:
         sql = f"SELECT max(ts) FROM ({' UNION ALL '.join(times)}) AS times WHERE ts <= %s"
         ((newest,),) = self._rows(sql, [int(now.timestamp() * 1000)])
         return None if newest is None else datetime.fromtimestamp(newest / 1000, timezone.utc)
+
+    def local_media_by_day(self, now: datetime) -> Counter[str]:
+        """How many of the local media Synapse stored on each day, by ISO 8601 (UTC).
+
+        The result leaves out previews of web pages, uploads that are not finished, and times
+        after ``now``: a clock may have been wrong once.
+        """
+        sql = (
+            f"SELECT created_ts / {DAY_MS}, count(*) FROM local_media_repository "
+            f"WHERE {_NO_PREVIEWS[LOCAL]} AND media_length IS NOT NULL "
+            "AND created_ts BETWEEN 0 AND %s GROUP BY 1"
+        )
+        found: Counter[str] = Counter()
+        for days, count in self._rows(sql, [int(now.timestamp() * 1000)]):
+            day = datetime.fromtimestamp(int(days) * DAY_MS / 1000, timezone.utc)
+            found[f"{day:%Y-%m-%d}"] += count
+        return found
 
     def homeserver(self, expected: str | None) -> str | None:
         """The homeserver whose users uploaded the local media.

@@ -80,6 +80,24 @@ def test_newest_activity(any_store: SynapseStore) -> None:
         assert database.newest_activity(now) == datetime(2019, 12, 31, 23, 1, tzinfo=timezone.utc)
 
 
+def test_local_media_by_day(any_store: SynapseStore) -> None:
+    """Finished uploads by the day of UTC, however old, without previews and without tomorrow's."""
+    noon = int(datetime(2020, 1, 2, 12, tzinfo=timezone.utc).timestamp() * 1000)
+    half_a_day = 12 * 3600 * 1000
+    any_store.add_local("first", None, created_ts=0)
+    any_store.add_local("before", None, created_ts=noon - half_a_day - 1)
+    any_store.add_local("midnight", None, created_ts=noon - half_a_day)
+    any_store.add_local("noon", None, created_ts=noon)
+    any_store.add_local("future", None, created_ts=noon + 1)
+    any_store.add_local("waiting", None, created_ts=noon, length=None)
+    any_store.add_local("preview", None, created_ts=noon, url_cache="x")
+    any_store.add_local("negative", None, created_ts=-(10**17))
+    any_store.add_remote("example.org", "m", "file-1", None, created_ts=noon)
+    with closing(Database(any_store.config)) as database:
+        days = database.local_media_by_day(datetime(2020, 1, 2, 12, tzinfo=timezone.utc))
+    assert days == {"1970-01-01": 1, "2020-01-01": 1, "2020-01-02": 2}
+
+
 def test_homeserver(any_store: SynapseStore) -> None:
     """The users who uploaded local media belong to it."""
     with closing(Database(any_store.config)) as database:

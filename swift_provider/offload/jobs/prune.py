@@ -110,6 +110,9 @@ class Prune(Job[Tally]):
                 self.progress.note("Nothing was deleted: some objects could not be looked at")
                 return
             activity = await in_thread(database.newest_activity, self._now)
+            self._found.known_by_day[LOCAL] = await in_thread(
+                database.local_media_by_day, self._now
+            )
             reason = objection(self._found, activity, self._options)
             if reason is not None and self._options.delete:
                 raise LooksWrongError(reason)
@@ -222,7 +225,7 @@ class Prune(Job[Tally]):
         if reason == OTHERS:
             self._found.others.add(info.owner)
         elif reason != UNMARKED:
-            self._found.add_unknown(info)
+            self._found.add_unknown(kind, path, info)
         if reason is not None:
             self.tally.counts[reason] += 1
             return
@@ -245,7 +248,7 @@ class Prune(Job[Tally]):
         self.tally.counts[SEGMENTS] += len(verdict.names)
         owner = media_of_object(attempt.path)
         if verdict.orphan is not None and owner is not None:
-            self._found.add_unknown(verdict.orphan)
+            self._found.add_unknown(owner[0], attempt.path, verdict.orphan)
             self._found.add_doomed(owner[0], verdict.orphan)
         if self._options.delete:
             async with self._plan_in_use:

@@ -3,18 +3,36 @@
 An object carries the name of the homeserver that stored it, so another homeserver's is
 never deleted. What is left to fear is a database that does not know this homeserver's
 media: an old copy, a replica that stopped, or the database of another homeserver.
+
+Hardest to tell is the database of a copy of the homeserver that is in use, such as one for
+tests. Everything about it is right, but it knows no media that the homeserver stored after
+the copy was made. The right database knows newer media than most of those that an admin has
+deleted. So local media are counted from the newest back, and the counts of known and unknown
+ones are compared at the end of each day:
+
+* A known media counts on the day when Synapse stored it, by the database. The date of its
+  object would not do: the script may have uploaded years of media on one day.
+* An unknown media counts on the day of its object. When Synapse stored it nobody knows, but
+  not later. So soon after the upload of old media the rule may refuse for deleted ones that
+  are older than they seem. That costs an option; the other mistake costs the media.
+* An admin deletes a few new media. So two may be unknown in any case, and three for each
+  known one of the same day or later. If 20 or more are unknown, they may be half of the
+  newest. A media that was stored and deleted today counts too.
+
+Remote media come back from their own servers, and whole histories of them are purged, also
+soon after their upload. For them both kinds count by their objects' dates, and only from 20 on.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
 from swift_provider.client import ListedObject, ObjectInfo
 from swift_provider.errors import LooksWrongError
 from swift_provider.offload.jobs.prunable import Options, stored_at
-from swift_provider.offload.media_names import LOCAL, REMOTE, shown
+from swift_provider.offload.media_names import LOCAL, REMOTE, is_content, shown
 
 _BEFORE_ALL = datetime.min.replace(tzinfo=timezone.utc)
 
@@ -30,22 +48,24 @@ MAX_SHARE = {LOCAL: 0.05, REMOTE: 0.2}
 FEW = 20
 MAX_SHARE_OF_FEW = 0.5
 
-#: The same for the newest objects, if at least :data:`FEW` are unknown. The database of a
-#: copy of the homeserver that lives on knows none of the media that are newer than the copy.
-MAX_SHARE_OF_NEWEST = 0.5
+#: The largest share of the newest media that may be unknown, if at least so many are.
+MAX_SHARE_OF_NEWEST = {LOCAL: ((3, 0.75), (20, 0.5)), REMOTE: ((20, 0.5),)}
 
 _OTHERS_SHOWN = 3
 
 
 @dataclass
 class Found:
-    """What the first two passes found; the counters are by kind of media.
+    """What the first two passes found, by kind of media. An attempt to upload an object, of
+    which only segments are there, counts as an object.
 
     :ivar known: objects of media that Synapse knows.
     :ivar doomed: objects that may be deleted.
     :ivar unmarked: those of them that do not say which homeserver stored them.
-    :ivar known_by_day: objects of media that Synapse knows, by the day when they were stored.
-    :ivar unknown_by_day: the same for media that it does not know, young objects too.
+    :ivar known_by_day: media that Synapse knows, by the day when Synapse stored them (local
+        ones; from the database), or Swift did (remote ones).
+    :ivar unknown_by_day: media that it does not know, by the day when Swift stored them; those
+        with young objects too.
     :ivar newest: when the newest of ``doomed`` was stored.
     :ivar others: the other homeservers whose objects are in the same place.
     """
@@ -53,19 +73,21 @@ class Found:
     known: Counter[str] = field(default_factory=Counter)
     doomed: Counter[str] = field(default_factory=Counter)
     unmarked: Counter[str] = field(default_factory=Counter)
-    known_by_day: Counter[str] = field(default_factory=Counter)
-    unknown_by_day: Counter[str] = field(default_factory=Counter)
+    known_by_day: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    unknown_by_day: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     newest: datetime = _BEFORE_ALL
     others: set[str] = field(default_factory=set)
 
     def add_known(self, kind: str, listed: ListedObject) -> None:
         """Count an object of media that Synapse knows."""
         self.known[kind] += 1
-        self.known_by_day[listed.last_modified[:10]] += 1
+        if kind == REMOTE and is_content(listed.name):
+            self.known_by_day[kind][listed.last_modified[:10]] += 1
 
-    def add_unknown(self, info: ObjectInfo) -> None:
+    def add_unknown(self, kind: str, path: str, info: ObjectInfo) -> None:
         """Count an object of media that it does not know, of any age."""
-        self.unknown_by_day[f"{stored_at(info):%Y-%m-%d}"] += 1
+        if is_content(path):
+            self.unknown_by_day[kind][f"{stored_at(info):%Y-%m-%d}"] += 1
 
     def add_doomed(self, kind: str, info: ObjectInfo) -> None:
         """Count an object that may be deleted."""
@@ -153,16 +175,18 @@ def _share_too_large(found: Found, options: Options) -> str | None:
 def _newest_unknown(found: Found, options: Options) -> str | None:
     if options.max_share is not None or not found.doomed.total():
         return None
-    known = unknown = 0
-    for day in sorted({*found.known_by_day, *found.unknown_by_day}, reverse=True):
-        known += found.known_by_day[day]
-        unknown += found.unknown_by_day[day]
-        if unknown >= FEW and unknown > MAX_SHARE_OF_NEWEST * (known + unknown):
-            return (
-                f"of the {known + unknown} objects that were stored since {day}, {unknown} are of "
-                "media that Synapse does not know: is the database that of a copy of this "
-                "homeserver, such as one for tests? If not, give --max-share 0.05"
-            )
+    for kind, limits in MAX_SHARE_OF_NEWEST.items():
+        days_of_known, days_of_unknown = found.known_by_day[kind], found.unknown_by_day[kind]
+        known = unknown = 0
+        for day in sorted({*days_of_known, *days_of_unknown}, reverse=True):
+            known += days_of_known[day]
+            unknown += days_of_unknown[day]
+            if any(unknown >= few and unknown > share * (known + unknown) for few, share in limits):
+                return (
+                    f"of the {known + unknown} {kind} media that were stored since {day}, Synapse "
+                    f"does not know {unknown}: is the database that of a copy of this homeserver, "
+                    "such as one for tests? If not, give --max-share 0.05"
+                )
     return None
 
 

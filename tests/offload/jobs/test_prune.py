@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
@@ -247,22 +248,46 @@ async def test_prune_with_a_database_that_nobody_uses(
     assert (await deferToThread(script.json, "prune", "--delete"))["deleted"] == 1
 
 
+def _days_ago(days: float) -> int:
+    return int((time.time() - days * 86_400) * 1000)
+
+
+@pytest.mark.parametrize(("new", "uploaded_days_ago"), [(3, 60), (15, 60), (25, 3)])
 async def test_prune_with_the_database_of_a_copy(
-    script: Script, store: SynapseStore, gateway: RgwStandIn
+    script: Script, store: SynapseStore, gateway: RgwStandIn, new: int, uploaded_days_ago: int
 ) -> None:
-    """A copy of the homeserver that is in use knows the old media only: it deletes nothing."""
+    """A copy of the homeserver that is in use knows no newer media: it deletes nothing.
+
+    Also if old media were uploaded in bulk at the time when the unknown ones were stored.
+    """
+    days = {"created_ts": _days_ago(100)}
     for number in range(500):
-        _store(gateway, store.add_local(f"known-{number:03}", None), age=30 * TWO_DAYS_SECONDS)
-    newer = [f"local_content/ne/we/{number:02}" for number in range(24)]
-    _store(gateway, *newer[:12], age=3 * TWO_DAYS_SECONDS)
-    _store(gateway, *newer[12:], age=60)
+        known = store.add_local(f"known-{number:03}", None, **days)
+        _store(gateway, known, age=uploaded_days_ago * 86_400)
+    newer = [f"local_content/ne/we/{number:02}" for number in range(new)]
+    _store(gateway, *newer, age=3 * 86_400)
     names = _names(gateway)
     _look_at_media(store)
     _configure(script, store, gateway)
     ended = await deferToThread(script, "prune", "--delete")
     assert ended.returncode == 2
-    assert "of the 24 objects that were stored since" in ended.stderr
+    assert f"of the {new} local media that were stored since" in ended.stderr
     assert _names(gateway) == names
+
+
+async def test_new_media_that_an_admin_deleted(
+    script: Script, store: SynapseStore, gateway: RgwStandIn
+) -> None:
+    """On the homeserver itself media are newer than those that were deleted."""
+    kept = _store(gateway, *(store.add_local(f"known-{number}", None) for number in range(100)))
+    kept |= _store(gateway, store.add_local("newer-one", None, created_ts=_days_ago(1)), age=60)
+    gone = _store(gateway, *(f"local_content/ne/we/{number}" for number in range(3)))
+    assert gone
+    _look_at_media(store)
+    _configure(script, store, gateway)
+    summary = await deferToThread(script.json, "prune", "--delete")
+    assert summary["deleted"] == 3
+    assert _names(gateway) == kept
 
 
 async def test_prune_without_access_to_the_segments(
