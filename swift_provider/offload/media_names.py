@@ -101,11 +101,6 @@ def is_plain_name(name: str) -> bool:
     return _SERVER_NAME.match(name) is not None
 
 
-def is_content(path: str) -> bool:
-    """Whether a relative path of a media is that of the media itself, not of a thumbnail."""
-    return path.partition("/")[0] in ("local_content", "remote_content")
-
-
 def media_of_object(path: str) -> tuple[str, str, str] | None:
     """The media to which a relative path belongs.
 

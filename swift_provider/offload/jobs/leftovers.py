@@ -5,14 +5,14 @@ whether Swift stores the manifest, the segments have to stay (see
 :mod:`swift_provider.client.large_objects`). A killed process leaves them too.
 
 But if a manifest was deleted without its segments, these may be the last copy of a file.
-So the segments of a media that Synapse knows stay, unless Swift has a whole object in
-their place. Those of a media that Synapse does not know are as good as its object.
+So the segments of a media that Synapse knows stay, unless Swift has a whole object of the
+right length in their place. Those of a media that Synapse does not know are as good as its object.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
 from swift_provider.client import ObjectInfo, Store
@@ -23,7 +23,6 @@ from swift_provider.errors import (
 )
 from swift_provider.offload.jobs.prunable import WANTED, Prunable, stored_at
 from swift_provider.offload.media_names import ROOTS, media_of_object
-from swift_provider.offload.sorted_media import Owner
 
 #: As :mod:`swift_provider.client.large_objects` names them. Other tools' segments differ.
 _SEGMENT = re.compile(r"(.+)/([0-9a-f]{32})/[0-9]{8}")
@@ -109,15 +108,20 @@ class Leftovers:
     """Judges attempts.
 
     :param store: the place of the objects.
-    :param is_known: called with a media; whether Synapse knows it at that moment.
+    :param lengths: called with the path of an object; the lengths in bytes that it may have
+        according to Synapse's database, empty if it does not say; ``None`` if Synapse does not
+        know the media.
     """
 
     def __init__(
-        self, store: Store, prunable: Prunable, is_known: Callable[[Owner], Awaitable[bool]]
+        self,
+        store: Store,
+        prunable: Prunable,
+        lengths: Callable[[str], Awaitable[Collection[int] | None]],
     ) -> None:
         self._store = store
         self._prunable = prunable
-        self._is_known = is_known
+        self._lengths = lengths
 
     async def judge(self, attempt: Attempt) -> Verdict:
         """Whether the segments of an attempt may be deleted.
@@ -134,12 +138,17 @@ class Leftovers:
         if reason is not None or not found:
             return Verdict(reason=reason)
         verdict = Verdict(list(found))
-        owner = media_of_object(attempt.path)
-        if owner is None or not await self._is_known(owner):
+        lengths = await self._lengths(attempt.path)
+        if lengths is None:
             verdict.orphan = max(found.values(), key=stored_at)
-        elif info is None or await self._store.flaw(info) is not None:
+        elif info is None or not await self._is_whole(info, lengths):
             return Verdict(reason=WANTED)
         return verdict
+
+    async def _is_whole(self, info: ObjectInfo, lengths: Collection[int]) -> bool:
+        if lengths and info.size not in lengths:
+            return False
+        return await self._store.flaw(info) is None
 
     async def _object(self, path: str) -> ObjectInfo | None:
         try:

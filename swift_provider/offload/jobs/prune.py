@@ -21,6 +21,7 @@ from twisted.internet.defer import DeferredLock
 from swift_provider.client import ListedObject, Store
 from swift_provider.errors import LooksWrongError, ObjectNotFoundError
 from swift_provider.offload.database import Database
+from swift_provider.offload.disk import is_thumbnail
 from swift_provider.offload.jobs.job import Job
 from swift_provider.offload.jobs.leftovers import (
     Attempt,
@@ -98,7 +99,7 @@ class Prune(Job[Tally]):
         with closing(SortedMedia()) as plan:
             await self._list(plan)
             await self._each(self._unknown(plan.candidates), partial(self._look, plan))
-            leftovers = Leftovers(self._store, self._prunable, partial(self._is_known, plan))
+            leftovers = Leftovers(self._store, self._prunable, partial(self._lengths, plan))
             await self._each(
                 attempts(self._store.segments, self.progress.note),
                 partial(self._look_at_attempt, plan, leftovers),
@@ -164,14 +165,31 @@ class Prune(Job[Tally]):
         self.tally.counts[KNOWN] += len(page) - len(left)
         return left
 
-    async def _is_known(self, plan: SortedMedia, owner: Owner) -> bool:
-        """Whether Synapse knows a media, or did when the run began."""
-        in_thread = self.threads.lookups.run
+    async def _lengths(self, plan: SortedMedia, path: str) -> frozenset[int] | None:
+        """The lengths in bytes that an object may have according to the database.
+
+        :returns: empty if it does not say; ``None`` if Synapse does not know the media, nor
+            did when the run began.
+        """
         async with self._plan_in_use:
-            if not await in_thread(plan.unknown, [owner]):
-                return True
+            return await self.threads.lookups.run(self._read_lengths, plan, path)
+
+    def _read_lengths(self, plan: SortedMedia, path: str) -> frozenset[int] | None:
+        """Runs in a thread."""
+        owner = media_of_object(path)
+        if owner is None:
+            return None
+        media = plan.media_of([owner]).get(owner)
+        if media is None:
             kind, origin, filesystem_id = owner
-            return bool(await in_thread(self._database.known, kind, [(origin, filesystem_id)]))
+            known = self._database.known(kind, [(origin, filesystem_id)])
+            return frozenset() if known else None
+        facts = self._database.facts([media]).get((media.origin, media.media_id))
+        if facts is None or facts.filesystem_id != media.filesystem_id:
+            return frozenset()
+        if is_thumbnail(path):
+            return frozenset(facts.thumbnails.get(path.rpartition("/")[2], ()))
+        return frozenset() if facts.length is None else frozenset((facts.length,))
 
     # The first pass
 
@@ -264,7 +282,7 @@ class Prune(Job[Tally]):
         if verdict.reason == WANTED:
             self.progress.note(
                 f"Left alone: {shown(self._shown(attempt))}: Synapse knows the media, and Swift "
-                "has no whole object of it; these segments, joined in order, may be the file"
+                "has no whole object of its length; these segments, joined, may be the file"
             )
         return bool(verdict.names)
 

@@ -31,8 +31,9 @@ from datetime import datetime, timedelta, timezone
 
 from swift_provider.client import ListedObject, ObjectInfo
 from swift_provider.errors import LooksWrongError
+from swift_provider.offload.disk import is_thumbnail
 from swift_provider.offload.jobs.prunable import Options, stored_at
-from swift_provider.offload.media_names import LOCAL, REMOTE, is_content, shown
+from swift_provider.offload.media_names import LOCAL, REMOTE, shown
 
 _BEFORE_ALL = datetime.min.replace(tzinfo=timezone.utc)
 
@@ -81,12 +82,12 @@ class Found:
     def add_known(self, kind: str, listed: ListedObject) -> None:
         """Count an object of media that Synapse knows."""
         self.known[kind] += 1
-        if kind == REMOTE and is_content(listed.name):
+        if kind == REMOTE and not is_thumbnail(listed.name):
             self.known_by_day[kind][listed.last_modified[:10]] += 1
 
     def add_unknown(self, kind: str, path: str, info: ObjectInfo) -> None:
         """Count an object of media that it does not know, of any age."""
-        if is_content(path):
+        if not is_thumbnail(path):
             self.unknown_by_day[kind][f"{stored_at(info):%Y-%m-%d}"] += 1
 
     def add_doomed(self, kind: str, info: ObjectInfo) -> None:

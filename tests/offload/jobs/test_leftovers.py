@@ -12,7 +12,6 @@ from swift_provider.client import ListedObject, ObjectInfo, Store
 from swift_provider.errors import ObjectNotFoundError, Target
 from swift_provider.offload.jobs.leftovers import Attempt, Leftovers, Verdict, attempts
 from swift_provider.offload.jobs.prunable import WANTED, Options, Prunable
-from swift_provider.offload.sorted_media import Owner
 
 PATH = "local_content/ab/cd/ef"
 ONE, TWO = "1" * 32, "2" * 32
@@ -57,14 +56,14 @@ SEGMENT = ObjectInfo(
 )
 
 
-async def _verdict(store: _Store, *, known: bool) -> Verdict:
-    async def is_known(owner: Owner) -> bool:
-        assert owner == ("local", "", "abcdef")
-        return known
+async def _verdict(store: _Store, lengths: set[int] | None) -> Verdict:
+    async def lengths_of(path: str) -> set[int] | None:
+        assert path == PATH
+        return lengths
 
     whole = cast(Store, store)
     options = Options(delete=True, unmarked=False, max_share=None)
-    leftovers = Leftovers(whole, Prunable(whole, options, datetime.now(timezone.utc)), is_known)
+    leftovers = Leftovers(whole, Prunable(whole, options, datetime.now(timezone.utc)), lengths_of)
     return await leftovers.judge(Attempt(PATH, ONE, [SEGMENT.name]))
 
 
@@ -110,17 +109,19 @@ async def test_the_object_that_is_there(
     """Segments go if another whole object is there, or if nobody knows the media."""
     infos = [] if facts is None else [ObjectInfo(PATH, 1, "", "", "", **facts)]
     store = _Store([], SEGMENT, *infos, flaw=flaw)
-    assert await _verdict(store, known=True) == if_known
-    assert await _verdict(store, known=False) == if_unknown
+    assert await _verdict(store, {1, 2}) == if_known
+    assert await _verdict(store, set()) == if_known
+    assert await _verdict(store, {2}) == (LIVE if if_known == LIVE else KEPT)
+    assert await _verdict(store, None) == if_unknown
 
 
 async def test_an_object_that_is_listed_only() -> None:
     """The disks that have it may be unreachable: nothing is concluded from a 404 then."""
     listed = _Store([f"{PATH}2", f"{PATH}/x", PATH], SEGMENT)
-    assert await _verdict(listed, known=False) == LIVE
-    assert await _verdict(_Store([f"{PATH}2"], SEGMENT), known=False) == ORPHAN
+    assert await _verdict(listed, None) == LIVE
+    assert await _verdict(_Store([f"{PATH}2"], SEGMENT), None) == ORPHAN
 
 
 async def test_a_segment_that_is_listed_only() -> None:
     """Nobody can tell whose it is, so it stays."""
-    assert await _verdict(_Store([SEGMENT.name]), known=False) == LIVE
+    assert await _verdict(_Store([SEGMENT.name]), None) == LIVE

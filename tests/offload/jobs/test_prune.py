@@ -281,8 +281,7 @@ async def test_new_media_that_an_admin_deleted(
     """On the homeserver itself media are newer than those that were deleted."""
     kept = _store(gateway, *(store.add_local(f"known-{number}", None) for number in range(100)))
     kept |= _store(gateway, store.add_local("newer-one", None, created_ts=_days_ago(1)), age=60)
-    gone = _store(gateway, *(f"local_content/ne/we/{number}" for number in range(3)))
-    assert gone
+    _store(gateway, *(f"local_content/ne/we/{number}" for number in range(3)))
     _look_at_media(store)
     _configure(script, store, gateway)
     summary = await deferToThread(script.json, "prune", "--delete")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import time
@@ -128,6 +129,28 @@ async def test_the_last_copy_of_a_file(
     _forget(store, "large-one")
     assert (await deferToThread(script.json, "prune", "--delete"))["segments_deleted"] == 3
     assert gateway.segments == {}
+
+
+async def test_an_object_of_another_length(
+    script: Script, store: SynapseStore, gateway: _Gateway
+) -> None:
+    """It does not replace the segments of a file, whose length the database has."""
+    path = store.add_local("large-one", os.urandom(MIB + 1))
+    thumbnail = store.add_thumbnail("large-one", os.urandom(MIB + 2))
+    remote = store.add_remote("example.org", "m", "large-too", os.urandom(MIB + 3))
+    names = (path, thumbnail, remote)
+    await _upload(script, store, gateway)
+    gateway.age = THREE_DAYS_SECONDS
+    for name in names:
+        gateway.objects()[name] = Stored(b"x", hashlib.md5(b"x").hexdigest(), gateway.now())
+    gateway.age = 0.0
+    summary = await deferToThread(script.json, "prune", "--delete")
+    assert summary["left_alone_segments_of_media_without_an_object"] == 6
+    for name, size in zip(names, (1, 2, 3), strict=True):
+        content = bytes(MIB + size)
+        digest = hashlib.md5(content).hexdigest()
+        gateway.objects()[name] = Stored(content, digest, gateway.now())
+    assert (await deferToThread(script.json, "prune", "--delete"))["segments_deleted"] == 6
 
 
 async def test_a_container_that_was_emptied(
