@@ -211,6 +211,12 @@ def _add_swift(to: argparse.ArgumentParser) -> None:
         "--storage-url", metavar="URL", help="account URL to use instead of the catalogue's"
     )
     swift.add_argument(
+        "--entry",
+        metavar="N",
+        type=int,
+        help="which entry, if there are several: its number in media_storage_providers, from 0",
+    )
+    swift.add_argument(
         "--threadpool-size",
         metavar="N",
         type=int,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -30,6 +30,46 @@ MODULES = (
 DATABASE_YAML = "database.yaml"
 #: The options that say where an entry's objects are, as far as there are flags for them.
 _CHOOSING = ("container", "prefix", "cloud", "region_name", "storage_url")
+#: All options that do: the sign-in chooses the account.
+DECIDING = (*_CHOOSING, "auth_type", "auth")
+#: What of a sign-in may be shown.
+_SHOWN_OF_AUTH = ("auth_url", "project_name", "project_id", "username")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An entry of ``media_storage_providers`` that loads this project's module.
+
+    :ivar number: its index in the list.
+    :ivar options: its ``config``; may hold secrets.
+    """
+
+    number: int
+    options: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def where(self) -> str:
+        """Its place in the file."""
+        return _where(self.number)
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Where its objects are; equal for two entries that lead to the same objects."""
+        texts = [_comparable(self.options, key) for key in (*_CHOOSING, "auth_type")]
+        return (*texts, self.options.get("auth") or {})
+
+    def __str__(self) -> str:
+        """Where its objects are, for messages."""
+        named = [f"{key} {shown(str(self.options[key]))}" for key in _CHOOSING if self._has(key)]
+        if not self._has("prefix"):
+            named.insert(1, "no prefix")
+        auth = self.options.get("auth")
+        if isinstance(auth, Mapping):
+            named += [f"{key} {shown(str(auth[key]))}" for key in _SHOWN_OF_AUTH if auth.get(key)]
+        return f"--entry {self.number}: {', '.join(named)}"
+
+    def _has(self, key: str) -> bool:
+        return bool(self.options.get(key))
 
 
 @dataclass(frozen=True)
@@ -101,20 +141,22 @@ class Homeserver:
             return name
         raise ConfigError(f"server_name in {self.where} must be text")
 
-    def settings(self, flags: Mapping[str, Any]) -> Settings:
+    def settings(self, flags: Mapping[str, Any], entry: int | None = None) -> Settings:
         """Swift's options: those of the module's entry, overridden by flags.
 
         :param flags: the options of the command line; ``None`` for those not given.
+        :param entry: the number of the entry in ``media_storage_providers``; ``None`` to let
+            the flags choose.
         :raises ConfigError: if an option is missing or wrong.
         """
         given = {key: value for key, value in flags.items() if value is not None}
-        entries = self._chosen(given)
+        entries = self._chosen(given) if entry is None else self._numbered(entry)
         if not entries and "container" not in given:
             raise ConfigError(f"no container: give CONTAINER, or {self._missing_entry()}")
         if not entries and self._modules():
             logger.warning("Synapse will not find these media in Swift: %s", self._missing_entry())
-        where, options = entries[0] if entries else ("option", {})
-        if "cloud" in given:
+        where, options = (entries[0].where, entries[0].options) if entries else ("option", {})
+        if "cloud" in given and _comparable(given, "cloud") != _comparable(options, "cloud"):
             # Never send the credentials in the file to another cloud.
             options = {k: v for k, v in options.items() if k not in ("auth", "auth_type")}
         return parse_settings({**options, **given}, where)
@@ -124,9 +166,24 @@ class Homeserver:
 
         :raises ConfigError: if an entry is wrong.
         """
-        return [parse_settings(options, where) for where, options in self._entries()]
+        return [parse_settings(entry.options, entry.where) for entry in self._entries()]
 
-    def _chosen(self, given: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    def _numbered(self, number: int) -> list[_Entry]:
+        """The entry with this number.
+
+        :raises ConfigError: if there is none, or it is not for Swift.
+        """
+        entries = self._entries()
+        found = [entry for entry in entries if entry.number == number]
+        if not found:
+            known = "; ".join(map(str, entries)) or "there is none"
+            raise ConfigError(
+                f"--entry {number} is no entry for Swift of media_storage_providers in "
+                f"{self.where}. The entries for Swift are: {known}"
+            )
+        return found
+
+    def _chosen(self, given: Mapping[str, Any]) -> list[_Entry]:
         """The entry that the flags choose among several; empty if there is none.
 
         :raises ConfigError: if the flags leave more than one.
@@ -135,15 +192,15 @@ class Homeserver:
         left = entries
         for key in _CHOOSING:
             if len(left) > 1 and key in given:
-                same = [one for one in left if _comparable(one[1], key) == _comparable(given, key)]
+                wanted = _comparable(given, key)
+                same = [one for one in left if _comparable(one.options, key) == wanted]
                 # Of another container no entry can be right; other flags may be new values.
                 left = same or ([] if key == "container" else left)
-        places = {tuple(_comparable(options, key) for key in _CHOOSING) for _, options in left}
-        if len(entries) > 1 and len(places) != 1:
+        if len(entries) > 1 and (not left or any(one.place != left[0].place for one in left)):
             raise ConfigError(
                 f"media_storage_providers in {self.where} has several entries for Swift: give "
-                "CONTAINER, --prefix, --cloud, --region-name or --storage-url so that one fits: "
-                + "; ".join(_described(options) for _, options in entries)
+                "CONTAINER, --prefix, --cloud, --region-name or --storage-url so that one fits, "
+                "or --entry: " + "; ".join(map(str, entries))
             )
         return left[:1]
 
@@ -167,17 +224,16 @@ class Homeserver:
             if isinstance(entry, Mapping)
         ]
 
-    def _entries(self) -> list[tuple[str, Mapping[str, Any]]]:
-        """The entries that load this project's module: each one's place and options."""
+    def _entries(self) -> list[_Entry]:
+        """The entries that load this project's module."""
         providers = self.options.get("media_storage_providers") or []
-        where = f"media_storage_providers in {self.where}"
         if not isinstance(providers, list):
-            raise ConfigError(f"{where} must be a list")
+            raise ConfigError(f"media_storage_providers in {self.where} must be a list")
         found = []
         for number, entry in enumerate(providers):
             if isinstance(entry, Mapping) and entry.get("module") in MODULES:
-                place = f"media_storage_providers[{number}].config"
-                found.append((place, mapping(entry.get("config"), place)))
+                options = mapping(entry.get("config"), _where(number))
+                found.append(_Entry(number, options))
         return found
 
 
@@ -207,12 +263,8 @@ def _comparable(options: Mapping[str, Any], key: str) -> str:
     return "" if value is None else str(value).rstrip("/")
 
 
-def _described(options: Mapping[str, Any]) -> str:
-    """Where the objects of an entry are, for messages."""
-    named = [f"{key} {shown(str(options[key]))}" for key in _CHOOSING if options.get(key)]
-    if not options.get("prefix"):
-        named.insert(1, "no prefix")
-    return ", ".join(named)
+def _where(number: int) -> str:
+    return f"media_storage_providers[{number}].config"
 
 
 def _database(entry: object, where: str) -> DatabaseConfig:

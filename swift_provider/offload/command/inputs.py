@@ -104,7 +104,7 @@ class Inputs:
         :raises ConfigError: if an option is missing or wrong.
         """
         return self._homeserver.settings(
-            {name: getattr(self.arguments, name) for name in _SWIFT_FLAGS}
+            {name: getattr(self.arguments, name) for name in _SWIFT_FLAGS}, self.arguments.entry
         )
 
     def check_place(self) -> None:

@@ -6,7 +6,7 @@ import logging
 
 from swift_provider.config import Settings
 from swift_provider.errors import ConfigError
-from swift_provider.offload.command.homeserver import Homeserver
+from swift_provider.offload.command.homeserver import DECIDING, Homeserver
 
 logger = logging.getLogger(__name__)
 
@@ -36,17 +36,24 @@ def check_place(homeserver: Homeserver, settings: Settings) -> None:
             this,
         )
         return
-    entries = [_place(entry) for entry in homeserver.entries()]
-    if this in entries:
-        return
-    looks = f"looks in {'; or in '.join(entries)}" if entries else "has no entry for Swift"
-    raise ConfigError(
-        f"Synapse would not find the files that --delete removes: they go to {this}, and "
-        f"media_storage_providers in {homeserver.where} {looks}. Leave out the options that "
-        "differ, correct the entry, or give --even-so if this is meant"
-    )
+    entries = homeserver.entries()
+    if not any(_same(settings, entry) for entry in entries):
+        places = "; or in ".join(map(_place, entries))
+        looks = f"looks in {places}" if entries else "has no entry for Swift"
+        raise ConfigError(
+            f"Synapse would not find the files that --delete removes: they go to {this}, and "
+            f"media_storage_providers in {homeserver.where} {looks}. Leave out the options that "
+            "differ, correct the entry, or give --even-so if this is meant"
+        )
+
+
+def _same(one: Settings, other: Settings) -> bool:
+    return all(getattr(one, option) == getattr(other, option) for option in DECIDING)
 
 
 def _place(settings: Settings) -> str:
     values = {text: getattr(settings, option) for option, text in _PARTS.items()}
-    return ", ".join(f"{text} {value}" for text, value in values.items() if value)
+    named = [f"{text} {value}" for text, value in values.items() if value]
+    if settings.auth is not None:
+        named.append("with its own auth")
+    return ", ".join(named)

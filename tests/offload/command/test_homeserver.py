@@ -63,11 +63,18 @@ def test_another_cloud_takes_no_sign_in_from_the_file() -> None:
     assert (settings.cloud, settings.auth, settings.auth_type) == ("other", None, None)
 
 
+def test_the_entrys_own_cloud_keeps_its_sign_in() -> None:
+    """--cloud that says what the entry says changes nothing: auth chooses the project."""
+    entry = _entry(container="c", cloud="one", auth={"project_name": "p"})
+    assert _homeserver(entry).settings({"cloud": "one"}).auth == {"project_name": "p"}
+    assert _homeserver(entry).settings({"cloud": "two"}).auth is None
+
+
 def test_several_entries() -> None:
     """Of several entries, CONTAINER chooses; without it the containers are named."""
     read = _homeserver(_entry(container="a", prefix="x"), _entry(container="b", prefix="y"))
     assert read.settings({"container": "b"}).prefix == "y/"
-    told = "container a, prefix x; container b, prefix y$"
+    told = "--entry 0: container a, prefix x; --entry 1: container b, prefix y$"
     for flags in ({}, {"container": "c"}, {"container": "c", "prefix": "x"}, {"prefix": "z"}):
         with pytest.raises(ConfigError, match=told):
             read.settings(flags)
@@ -103,6 +110,32 @@ def test_several_entries_with_one_container() -> None:
     for line in ("container a, prefix x;", "container a, no prefix;", "prefix y, cloud two;"):
         assert line in told
     assert "CONTAINER, --prefix, --cloud" in told
+
+
+def test_several_entries_that_differ_in_their_sign_in() -> None:
+    """No flag but --entry can choose; what is told of a sign-in is no secret."""
+
+    def entry(size: int, **auth: str) -> dict[str, Any]:
+        return _entry(container="a", auth={"password": "hunter2", **auth}, threadpool_size=size)
+
+    other = _entry("s3_storage_provider.S3StorageProviderBackend")
+    first, second = entry(1, auth_url="https://one/v3"), entry(2, auth_url="https://two/v3")
+    read = _homeserver(first, other, second)
+    for flags in ({}, {"container": "a"}, {"cloud": "x"}):
+        with pytest.raises(ConfigError) as caught:
+            read.settings(flags)
+        assert "0: container a, no prefix, auth_url https://one/v3; --entry 2:" in str(caught.value)
+        assert "hunter2" not in str(caught.value)
+    assert read.settings({}, 0).threadpool_size == 1
+    assert read.settings({"prefix": "p"}, 2).threadpool_size == 2
+    for number in (1, 3, -1):
+        with pytest.raises(ConfigError, match=f"--entry {number} is no entry for Swift"):
+            read.settings({"container": "a"}, number)
+    by_type = _homeserver(_entry(container="a", cloud="x"), {**_entry(**first["config"])})
+    with pytest.raises(ConfigError, match="several entries"):
+        by_type.settings({"container": "a"})
+    assert by_type.settings({"cloud": "x"}).auth is None
+    assert _homeserver(first, first).settings({}).threadpool_size == 1
 
 
 def test_two_entries_for_one_place() -> None:

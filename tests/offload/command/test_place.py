@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from swift_provider.config import parse_settings
+from swift_provider.errors import ConfigError
+from swift_provider.offload.command.homeserver import Homeserver
+from swift_provider.offload.command.place import check_place
 from tests.offload.conftest import Objects, Script
 from tests.offload.synapse_store import SynapseStore
-from tests.servers.keystone import REGION
+from tests.servers.keystone import REGION, Credentials
 from tests.servers.swift import Swift
 
 
@@ -98,3 +102,57 @@ def test_without_homeserver_yaml(offload: Script, store: SynapseStore, objects: 
     assert f"container {objects.container}" in ended.stderr
     assert objects.names() == {path}
     assert store.files() == set()
+
+
+def test_another_sign_in() -> None:
+    """auth chooses the project, so it belongs to the place; its content is not told."""
+    module = "swift_provider.SwiftStorageProviderBackend"
+    config = {"container": "c", "cloud": "matrix", "auth": {"project_name": "p", "password": "x1"}}
+    options = {"media_storage_providers": [{"module": module, "config": config}]}
+    homeserver = Homeserver(options, "homeserver.yaml")
+    check_place(homeserver, homeserver.settings({"cloud": "matrix"}))
+    with pytest.raises(ConfigError, match=r"matrix, with its own auth\. Leave") as caught:
+        check_place(homeserver, parse_settings({"container": "c", "cloud": "matrix"}))
+    assert "x1" not in str(caught.value)
+
+
+def test_the_entrys_cloud_as_a_flag(
+    offload: Script, store: SynapseStore, objects: Objects, account: Credentials
+) -> None:
+    """--cloud that repeats the entry's signs in with the entry's auth: to the same project."""
+    path = store.add_local("abcdef")
+    config = {"container": objects.container, "cloud": "matrix", "region_name": REGION}
+    offload.configure(store, **config, auth={"username": "nobody"})
+    assert offload("update", store.base, "2m").returncode == 0
+    ended = offload("upload", store.base, "--delete", "--cloud", "matrix")
+    assert ended.returncode == 3, ended.stderr
+    assert store.files() == {path}
+    offload.configure(store, **config, auth={"username": account.auth()["username"]})
+    assert offload("upload", store.base, "--delete", "--cloud", "matrix").returncode == 0
+    assert objects.names() == {path}
+
+
+def test_two_accounts_with_the_same_names(
+    offload: Script, store: SynapseStore, objects: Objects, account: Credentials
+) -> None:
+    """Of two entries that differ only in their sign-in, none is taken without --entry."""
+    module = "swift_provider.SwiftStorageProviderBackend"
+    here = {"container": objects.container, "region_name": REGION, "auth_type": "password"}
+    elsewhere = {**here, "auth": {**account.auth(), "username": "nobody"}}
+    entries = [elsewhere, {**here, "auth": account.auth()}]
+    options = {
+        "database": store.yaml_section,
+        "media_storage_providers": [{"module": module, "config": one} for one in entries],
+    }
+    (offload.folder / "homeserver.yaml").write_text(yaml.safe_dump(options))
+    path = store.add_local("abcdef")
+    for command in (("verify", store.base), ("restore", store.base, objects.container)):
+        ended = offload(*command)
+        assert ended.returncode == 2
+        assert "several entries for Swift" in ended.stderr
+    upload = ("upload", store.base, "--all", "--delete", "--entry")
+    assert offload(*upload, "0").returncode == 3
+    assert store.files() == {path}
+    assert offload(*upload, "1").returncode == 0
+    assert objects.names() == {path}
+    assert offload("verify", store.base, "--entry", "1").returncode == 0
