@@ -244,5 +244,5 @@ def _add_upload(to: argparse.ArgumentParser) -> None:
         "--even-so",
         action="store_true",
         help="with --delete: accept a place in Swift that no entry of homeserver.yaml names, so "
-        "that Synapse will not find the files",
+        "that Synapse will not find the files; or one that depends on the environment",
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 
 from swift_provider.config import Settings
 from swift_provider.errors import ConfigError
@@ -17,13 +19,16 @@ _PARTS = {
     "region_name": "region",
     "storage_url": "storage URL",
 }
+#: A storage URL that names the account. Ceph's may not: then the sign-in chooses it.
+_WITH_ACCOUNT = re.compile(r".*/v1/[^/%$()]+")
 
 
 def check_place(homeserver: Homeserver, settings: Settings) -> None:
     """Refuse to delete files for a place where Synapse would never look for them.
 
     The options are compared as they are written: nobody signs in to find out whether two
-    clouds are the same.
+    clouds are the same. If the environment decides (``OS_CLOUD``, other ``OS_*`` variables,
+    or the only cloud in ``clouds.yaml``), that of Synapse may be another one.
 
     :param settings: those of the run.
     :raises ConfigError: if ``homeserver.yaml`` exists and no entry for Swift names the place.
@@ -45,10 +50,28 @@ def check_place(homeserver: Homeserver, settings: Settings) -> None:
             f"media_storage_providers in {homeserver.where} {looks}. Leave out the options that "
             "differ, correct the entry, or give --even-so if this is meant"
         )
+    if _depends_on_environment(settings):
+        raise ConfigError(
+            "Synapse may not find the files that --delete removes: its entry for Swift "
+            f"({this}) leaves it to the environment which cloud they go to, and Synapse may run "
+            "in another one than this script. Name the cloud in the entry (cloud: NAME, of "
+            "clouds.yaml; or auth; or a storage_url with the account), or give --even-so if the "
+            "script has the same OS_* variables and the same clouds.yaml as Synapse"
+        )
 
 
 def _same(one: Settings, other: Settings) -> bool:
     return all(getattr(one, option) == getattr(other, option) for option in DECIDING)
+
+
+def _depends_on_environment(settings: Settings) -> bool:
+    """Whether it is not the settings that say which account the files go to."""
+    if settings.storage_url is not None and _WITH_ACCOUNT.fullmatch(settings.storage_url):
+        return False
+    if settings.cloud is None:
+        return settings.auth is None and settings.auth_type is None
+    # The cloud that the OS_* variables make up.
+    return settings.cloud == (os.environ.get("OS_CLOUD_NAME") or "envvars")
 
 
 def _place(settings: Settings) -> str:

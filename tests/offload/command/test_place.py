@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import yaml
 
@@ -104,6 +106,35 @@ def test_without_homeserver_yaml(offload: Script, store: SynapseStore, objects: 
     assert store.files() == set()
 
 
+@pytest.mark.parametrize(
+    ("entry", "depends"),
+    [
+        ({}, True),
+        ({"cloud": "envvars"}, True),
+        ({"cloud": "envvars", "auth": {"password": "x"}}, True),
+        ({"region_name": "r"}, True),
+        ({"storage_url": "http://ceph/swift/v1"}, True),
+        ({"storage_url": "http://swift/v1/AUTH_$(project_id)s"}, True),
+        ({"storage_url": "http://swift/v1/AUTH_x"}, False),
+        ({"cloud": "matrix"}, False),
+        ({"cloud": "matrix", "storage_url": "http://ceph/swift/v1"}, False),
+        ({"auth": {"auth_url": "http://keystone/v3"}}, False),
+        ({"auth_type": "none", "auth": {"endpoint": "http://swift/v1/AUTH_x"}}, False),
+    ],
+)
+def test_what_the_environment_decides(entry: dict[str, Any], depends: bool) -> None:
+    """The environment of Synapse may be another one than the script's."""
+    config = {"container": "c", **entry}
+    module = "swift_provider.SwiftStorageProviderBackend"
+    options = {"media_storage_providers": [{"module": module, "config": config}]}
+    homeserver = Homeserver(options, "homeserver.yaml")
+    if not depends:
+        check_place(homeserver, homeserver.settings({}))
+        return
+    with pytest.raises(ConfigError, match="leaves it to the environment"):
+        check_place(homeserver, homeserver.settings({}))
+
+
 def test_another_sign_in() -> None:
     """auth chooses the project, so it belongs to the place; its content is not told."""
     module = "swift_provider.SwiftStorageProviderBackend"
@@ -114,6 +145,22 @@ def test_another_sign_in() -> None:
     with pytest.raises(ConfigError, match=r"matrix, with its own auth\. Leave") as caught:
         check_place(homeserver, parse_settings({"container": "c", "cloud": "matrix"}))
     assert "x1" not in str(caught.value)
+
+
+def test_an_environment_that_is_not_synapses(
+    offload: Script, store: SynapseStore, objects: Objects
+) -> None:
+    """The only cloud of clouds.yaml, or the OS_* variables of this shell: none is proof."""
+    path = store.add_local("abcdef")
+    offload.configure(store, container=objects.container)
+    assert offload("update", store.base, "2m").returncode == 0
+    assert offload("upload", store.base).returncode == 0
+    ended = offload("upload", store.base, "--delete")
+    assert ended.returncode == 2
+    assert "cloud: NAME" in ended.stderr
+    assert store.files() == {path}
+    assert offload("upload", store.base, "--delete", "--even-so").returncode == 0
+    assert store.files() == set()
 
 
 def test_the_entrys_cloud_as_a_flag(
