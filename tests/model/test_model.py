@@ -46,5 +46,5 @@ def test_the_store_of_the_model_has_what_a_store_has() -> None:
         return {name for name in vars(kind) if not name.startswith("_")}
 
     attributes = {"width", "container"}
-    not_for_jobs = {"from_settings", "create", "storage_url"}
+    not_for_jobs = {"from_settings", "create", "storage_url", "direct_access"}
     assert public(Store) - attributes - not_for_jobs == public(LyingStore)
