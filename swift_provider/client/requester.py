@@ -384,7 +384,7 @@ class Requester:
     def _not_found(self, request: Request, exchange: Exchange, body: bytes) -> SwiftError:
         details = {"status": 404, "transaction_id": transaction_id(exchange.headers)}
         container_is_missing = None
-        if is_from_swift(exchange.headers):
+        if details["transaction_id"] is not None:  # no other sign of Swift belongs to a 404
             container_is_missing = missing_container(body)
         elif request.container is None or request.name is None:
             return _not_from_swift(request, 404)

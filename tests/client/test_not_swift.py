@@ -86,13 +86,16 @@ async def test_a_page_that_comes_once_costs_a_retry(
     assert download.info.size == 7
 
 
+@pytest.mark.parametrize("headers", [NGINX, {"X-Timestamp": "1700000000"}], ids=["nginx", "dated"])
 @pytest.mark.parametrize("seen", [True, False], ids=["container seen", "container not seen"])
-async def test_a_foreign_404_is_not_believed(faulty: Faulty, container: str, seen: bool) -> None:
+async def test_a_foreign_404_is_not_believed(
+    faulty: Faulty, container: str, seen: bool, headers: dict[str, str]
+) -> None:
     """Where nothing of Swift answers, nobody knows whether the object is there."""
     store = faulty.store(container, patience=SHORT_PATIENCE)
     if seen:
         await store.check()
-    faulty.proxy.add(Answer(404, PAGE, NGINX, times=None, foreign=True))
+    faulty.proxy.add(Answer(404, PAGE, headers, times=None, foreign=True))
     for ask in (store.get, store.head):
         with pytest.raises(ServerBusyError, match="not Swift's"):
             await ask("name")
