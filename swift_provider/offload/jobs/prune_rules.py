@@ -79,6 +79,11 @@ class Found:
     newest: datetime = _BEFORE_ALL
     others: set[str] = field(default_factory=set)
 
+    def share(self, kind: str) -> float:
+        """The share of a kind's objects that may be deleted, 0 to 1."""
+        objects = self.doomed[kind] + self.known[kind]
+        return self.doomed[kind] / objects if objects else 0.0
+
     def add_known(self, kind: str, listed: ListedObject) -> None:
         """Count an object of media that Synapse knows."""
         self.known[kind] += 1
@@ -155,9 +160,7 @@ def _older_database(found: Found, activity: datetime | None) -> str | None:
 
 def _share_too_large(found: Found, options: Options) -> str | None:
     for kind in (LOCAL, REMOTE):
-        doomed = found.doomed[kind]
-        objects = doomed + found.known[kind]
-        share = doomed / objects if objects else 0.0
+        doomed, share = found.doomed[kind], found.share(kind)
         allowed = MAX_SHARE[kind]
         # Without marks the share is all that tells the wrong database from the right one.
         if doomed < FEW and not found.unmarked[kind]:
@@ -166,9 +169,9 @@ def _share_too_large(found: Found, options: Options) -> str | None:
             allowed = options.max_share
         if share > allowed:
             return (
-                f"{doomed} of {objects} objects of {kind} media ({share:.0%}) are of media that "
-                "Synapse does not know: is this the right database, and the right prefix? "
-                f"If so, give --max-share {min(share + 0.005, 1):.2f}"
+                f"{doomed} of {doomed + found.known[kind]} objects of {kind} media ({share:.0%}) "
+                "are of media that Synapse does not know: is this the right database, and the "
+                f"right prefix? If so, give {_enough(share)}"
             )
     return None
 
@@ -186,9 +189,14 @@ def _newest_unknown(found: Found, options: Options) -> str | None:
                 return (
                     f"of the {known + unknown} {kind} media that were stored since {day}, Synapse "
                     f"does not know {unknown}: is the database that of a copy of this homeserver, "
-                    "such as one for tests? If not, give --max-share 0.05"
+                    f"such as one for tests? If not, give {_enough(*map(found.share, MAX_SHARE))}"
                 )
     return None
+
+
+def _enough(*shares: float) -> str:
+    """The option that allows these shares."""
+    return f"--max-share {min(max(shares) + 0.005, 1):.2f}"
 
 
 def _shown_time(moment: datetime) -> str:

@@ -128,8 +128,8 @@ def _check_newest(
     kind: str, known: dict[str, int], unknown: dict[str, int], since: str | None
 ) -> None:
     found = Found(
-        Counter(local=1000, remote=1000),
-        Counter(local=10),
+        Counter(local=10, remote=1000),
+        Counter(local=5, remote=10),
         known_by_day=defaultdict(Counter, {kind: Counter(known)}),
         unknown_by_day=defaultdict(Counter, {kind: Counter(unknown)}),
     )
@@ -137,7 +137,8 @@ def _check_newest(
     assert (told is None) == (since is None), told
     if since is not None and told is not None:
         assert f"{kind} media that were stored since {since}" in told
-        assert objection(found, NOW, Options(True, False, 0.05)) is None
+        assert told.endswith("--max-share 0.34")
+        assert objection(found, NOW, Options(True, False, 0.34)) is None
 
 
 def test_media_and_not_objects_are_counted() -> None:
