@@ -10,7 +10,7 @@ from twisted.internet.defer import DeferredLock
 from swift_provider.client import Threads
 from swift_provider.errors import UnsafeNameError
 from swift_provider.offload.database import Database
-from swift_provider.offload.disk import Expected
+from swift_provider.offload.disk import Expected, is_thumbnail
 from swift_provider.offload.feed import PAGE_MEDIA, reason_to_skip
 from swift_provider.offload.media_names import Media, media_of_object, places
 from swift_provider.offload.sorted_media import SortedMedia
@@ -110,3 +110,26 @@ def _expected(database: Database, page: list[Media]) -> tuple[list[Expected], li
             continue
         expected.append(Expected(path, frozenset((known.length,)), known.sha256))
     return expected, reasons
+
+
+def known_lengths(database: Database, plan: SortedMedia, path: str) -> frozenset[int] | None:
+    """The lengths in bytes that an object may have. Blocks.
+
+    :param plan: with all media that Synapse knew when the run began.
+    :returns: empty if the database does not say; ``None`` if Synapse does not know the media,
+        nor did when the run began.
+    :raises DatabaseUnavailableError: if the database fails.
+    """
+    owner = media_of_object(path)
+    if owner is None:
+        return None
+    media = plan.media_of([owner]).get(owner)
+    if media is None:
+        kind, origin, filesystem_id = owner
+        return frozenset() if database.known(kind, [(origin, filesystem_id)]) else None
+    facts = database.facts([media]).get((media.origin, media.media_id))
+    if facts is None or facts.filesystem_id != media.filesystem_id:
+        return frozenset()  # Synapse has deleted it since
+    if is_thumbnail(path):
+        return frozenset(facts.thumbnails.get(path.rpartition("/")[2], ()))
+    return frozenset() if facts.length is None else frozenset((facts.length,))

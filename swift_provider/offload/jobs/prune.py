@@ -20,8 +20,8 @@ from twisted.internet.defer import DeferredLock
 
 from swift_provider.client import ListedObject, Store
 from swift_provider.errors import LooksWrongError, ObjectNotFoundError
+from swift_provider.offload.contents import known_lengths
 from swift_provider.offload.database import Database
-from swift_provider.offload.disk import is_thumbnail
 from swift_provider.offload.jobs.job import Job
 from swift_provider.offload.jobs.leftovers import (
     Attempt,
@@ -166,30 +166,8 @@ class Prune(Job[Tally]):
         return left
 
     async def _lengths(self, plan: SortedMedia, path: str) -> frozenset[int] | None:
-        """The lengths in bytes that an object may have according to the database.
-
-        :returns: empty if it does not say; ``None`` if Synapse does not know the media, nor
-            did when the run began.
-        """
         async with self._plan_in_use:
-            return await self.threads.lookups.run(self._read_lengths, plan, path)
-
-    def _read_lengths(self, plan: SortedMedia, path: str) -> frozenset[int] | None:
-        """Runs in a thread."""
-        owner = media_of_object(path)
-        if owner is None:
-            return None
-        media = plan.media_of([owner]).get(owner)
-        if media is None:
-            kind, origin, filesystem_id = owner
-            known = self._database.known(kind, [(origin, filesystem_id)])
-            return frozenset() if known else None
-        facts = self._database.facts([media]).get((media.origin, media.media_id))
-        if facts is None or facts.filesystem_id != media.filesystem_id:
-            return frozenset()
-        if is_thumbnail(path):
-            return frozenset(facts.thumbnails.get(path.rpartition("/")[2], ()))
-        return frozenset() if facts.length is None else frozenset((facts.length,))
+            return await self.threads.lookups.run(known_lengths, self._database, plan, path)
 
     # The first pass
 
