@@ -225,7 +225,10 @@ class LargeObjects:
             info = await self._requester.head(manifest.container, manifest.name, newest=True)
         except SwiftProviderError:
             return False
-        return info.attempt != manifest.attempt
+        if info.attempt:
+            return info.attempt != manifest.attempt
+        # Without metadata the ETag has to tell; a proxy may have removed either.
+        return info.etag not in ("", manifest.etag)
 
     async def _stored_all_the_same(self, manifest: Manifest) -> ObjectInfo | None:
         """Look for a manifest whose PUT seems to have failed. Its segments stay.
@@ -236,7 +239,7 @@ class LargeObjects:
             found = await self._found(manifest)
             if found is not None and found.etag == manifest.etag:
                 return found
-            if found is not None and not found.static_large:
+            if found is not None and found.etag == manifest.own_md5(self._container):
                 # The cluster has stored the manifest itself in the place of the file.
                 request = Request("DELETE", manifest.container, manifest.name)
                 await self._requester.perform(request, drained)

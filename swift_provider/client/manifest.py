@@ -100,6 +100,10 @@ class Manifest:
         ]
         return json.dumps(rows).encode("utf-8")
 
+    def own_md5(self, segment_container: str) -> str:
+        """The ETag of an object whose content is :meth:`content` itself."""
+        return hashlib.md5(self.content(segment_container), usedforsecurity=False).hexdigest()
+
 
 def cut(size: int, segment_size: int, prefix: str) -> Iterator[Segment]:
     """The segments of a file of ``size`` bytes; their names begin with ``prefix``."""

@@ -4,7 +4,7 @@ The steps of :func:`upload`, in the order of this file: compute the file's CRC-3
 object's metadata, make a fresh body for each attempt, send it
 (:mod:`swift_provider.client.requester`), compare the ETag in Swift's answer with the MD5
 of what was sent. An object that is not what was sent is overwritten by the next attempt,
-and removed after the last one.
+and removed after the last one, if Swift still shows it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ async def upload(
     if if_absent:
         headers[b"If-None-Match"] = b"*"
     sent: list[Body] = []
-    damaged = False
+    #: The ETags of answers that do not show what was sent; "" for one without an ETag.
+    wrong: set[str] = set()
     crc32 = None
 
     def fresh_body() -> Body:
@@ -103,7 +104,6 @@ async def upload(
     )
 
     async def compare(exchange: Exchange) -> Uploaded:
-        nonlocal damaged
         if exchange.status == 202:
             # Swift stored nothing: a PUT or DELETE with a newer timestamp came before
             # ("Object PUT returning 202 for 409" in its proxy/controllers/obj.py).
@@ -112,13 +112,12 @@ async def upload(
                 "Swift has a newer object, or a newer deletion, of this name",
                 status=exchange.status,
             )
-        damaged = normal_etag(header(exchange.headers, b"ETag")) != sent[-1].md5
-        if damaged:
+        etag = normal_etag(header(exchange.headers, b"ETag"))
+        if etag != sent[-1].md5:
+            wrong.add(etag)
             # The object that is there now is ours: the next attempt has to overwrite it.
             headers.pop(b"If-None-Match", None)
-            raise request.target.error(
-                DamagedError, "what Swift stored is not what was sent", status=exchange.status
-            )
+            raise request.target.error(DamagedError, _not_proven(etag), status=exchange.status)
         await drained(exchange)
         return Uploaded(object_info(name, exchange.headers, part.size), sent[-1].crc32)
 
@@ -135,9 +134,9 @@ async def upload(
             raise
         return found
     except Exception:  # a cancellation is one of them
-        if not damaged:
+        if not wrong:
             raise
-        found = await _found_or_removed(requester, container, name, sent)
+        found = await _found_or_removed(requester, container, name, sent, wrong)
         if found is None:
             raise
         return found
@@ -147,14 +146,26 @@ async def _crc32_of(source: FileSource, noting: Threads) -> int:
     return await noting.run(crc32_of, source)
 
 
+def _not_proven(etag: str) -> str:
+    if etag:
+        return "what Swift stored is not what was sent"
+    return (
+        "Swift's answer lacks the ETag, which would show what it stored; perhaps a proxy "
+        "in between removes it"
+    )
+
+
 async def _found(
     requester: Requester, container: str, name: str, sent: list[Body]
 ) -> Uploaded | None:
     """The object, if it is what one of the attempts sent to its end."""
     try:
-        info = await requester.head(container, name, newest=True)
+        return _proven(await requester.head(container, name, newest=True), sent)
     except ObjectNotFoundError:
         return None
+
+
+def _proven(info: ObjectInfo, sent: list[Body]) -> Uploaded | None:
     if not info.is_plain or info.expires:
         return None
     complete = {body.md5: body.crc32 for body in sent if body.finished}
@@ -162,15 +173,22 @@ async def _found(
 
 
 async def _found_or_removed(
-    requester: Requester, container: str, name: str, sent: list[Body]
+    requester: Requester, container: str, name: str, sent: list[Body], wrong: set[str]
 ) -> Uploaded | None:
-    """Look whether the object really is damaged, and remove it if so."""
+    """Look whether the object really is damaged, and remove it if so.
+
+    :param wrong: ETags with which Swift answered our PUTs. An object with another ETag is
+        not the one that those PUTs stored, and one without an ETag may be whole.
+    """
     try:
-        found = await _found(requester, container, name, sent)
-        if found is None:
+        info = await requester.head(container, name, newest=True)
+        found = _proven(info, sent)
+        if found is None and info.is_plain and info.etag in wrong:
             request = Request("DELETE", container, name, accepts=frozenset({404}))
             await requester.perform(request, drained)
         return found
+    except ObjectNotFoundError:
+        return None
     except SwiftProviderError as error:
         logger.warning("A damaged object is left in Swift as %s/%s: %s", container, name, error)
         return None

@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError
 from swift_provider.client import Store
 from swift_provider.errors import (
     AccessDeniedError,
+    ConnectionFailedError,
     ObjectExistsError,
     ServerBusyError,
     TimedOutError,
@@ -26,7 +27,7 @@ from tests.client.trouble import (
     soon,
     stored,
 )
-from tests.servers.faults import ON_REQUEST, Answer, Stall
+from tests.servers.faults import BEFORE_RESPONSE, ON_REQUEST, Answer, Cut, Pass, Stall
 
 __all__ = ["cutting", "raw"]
 
@@ -146,6 +147,57 @@ async def test_412_is_no_refusal_of_our_own_manifest(
     faulty.proxy.add(Answer(412, after=None, match=MANIFEST))
     with pytest.raises(ObjectExistsError):
         await cutting().put("name", make_file(content_of(SIZE)), if_absent=True)
+    assert commit_manifest(raw, container).status_code == 201
+    assert await stored(store, "name") == content_of(SIZE)
+
+
+@pytest.mark.parametrize("etag", ["", '"0123456789abcdef0123456789abcdef"'])
+async def test_a_manifest_without_its_headers_is_not_removed(
+    faulty: Faulty,
+    cutting: Callable[..., Store],
+    store: Store,
+    container: str,
+    make_file: MakeFile,
+    etag: str,
+) -> None:
+    """Nothing but the MD5 of the manifest itself shows that it was stored as a file."""
+    attempt: list[str] = []
+
+    class Stripped(Answer):
+        """The HEAD of our own manifest, by a proxy that removes or changes its headers."""
+
+        def parts(self, method: str) -> tuple[bytes, bytes]:
+            sent = next(seen for seen in faulty.proxy.requests if MANIFEST[1] in seen.path)
+            attempt.append(sent.headers["x-object-meta-upload-attempt"])
+            self.headers = {"X-Object-Meta-Upload-Attempt": attempt[0], "ETag": etag}
+            return super().parts(method)
+
+    faulty.proxy.add(
+        Cut(BEFORE_RESPONSE, times=None, match=MANIFEST), Stripped(200, match=("HEAD", "/name$"))
+    )
+    with pytest.raises(ConnectionFailedError):
+        await cutting(patience=SHORT_PATIENCE).put("name", make_file(content_of(SIZE)))
+    assert attempt
+    assert await stored(store, "name") == content_of(SIZE)
+
+
+async def test_412_beside_a_head_without_metadata_keeps_the_segments(
+    faulty: Faulty,
+    cutting: Callable[..., Store],
+    store: Store,
+    container: str,
+    make_file: MakeFile,
+    raw: Raw,
+) -> None:
+    """A proxy that removes metadata does not show that the object is another's."""
+    store_behind = cutting()
+    faulty.proxy.add(
+        Answer(412, after=None, match=MANIFEST),
+        Pass(match=("HEAD", "/name$")),
+        Answer(200, match=("HEAD", "/name$")),
+    )
+    with pytest.raises(ObjectExistsError):
+        await store_behind.put("name", make_file(content_of(SIZE)), if_absent=True)
     assert commit_manifest(raw, container).status_code == 201
     assert await stored(store, "name") == content_of(SIZE)
 

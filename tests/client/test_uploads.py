@@ -180,6 +180,50 @@ async def test_a_wrong_answer_about_a_right_object_removes_nothing(
     assert await stored(store, "name") == content
 
 
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+@pytest.mark.parametrize("same", [True, False], ids=["the same bytes", "other bytes"])
+async def test_answers_without_an_etag_remove_nothing(
+    faulty: Faulty, store: Store, container: str, make_file: MakeFile, size: int, same: bool
+) -> None:
+    """A proxy that removes ETags hides what was stored; that does not show any damage."""
+    content = content_of(size)
+    there = content if same else b"an older object"
+    await store.put("name", make_file(there))
+    bare = {"X-Timestamp": "1700000000.00000", "Content-Length": str(len(there))}
+    faulty.proxy.add(
+        Answer(201, after=None, times=None, match=("PUT", "")),
+        Answer(200, headers=bare, match=("HEAD", "/name$")),
+    )
+    failing = faulty.store(container, patience=SHORT_PATIENCE)
+    with pytest.raises(DamagedError, match="lacks the ETag"):
+        await failing.put("name", make_file(content))
+    assert await stored(store, "name") == there
+
+
+async def test_an_object_that_is_not_the_damaged_one_is_not_removed(
+    faulty: Faulty, store: Store, container: str, make_file: MakeFile
+) -> None:
+    """Only the object with the very ETag of the wrong answer is ours to remove."""
+    await store.put("name", make_file(b"theirs"))
+    wrong = {"ETag": hashlib.md5(b"damaged").hexdigest()}
+    faulty.proxy.add(Answer(201, headers=wrong, after=None, times=None, match=("PUT", "")))
+    failing = faulty.store(container, patience=SHORT_PATIENCE)
+    with pytest.raises(DamagedError, match="not what was sent"):
+        await failing.put("name", make_file(content_of(SMALL)))
+    assert await stored(store, "name") == b"theirs"
+
+
+async def test_an_etag_that_only_the_put_lacks(
+    faulty: Faulty, store: Store, container: str, make_file: MakeFile
+) -> None:
+    """The proof then comes from a HEAD."""
+    content = content_of(SMALL)
+    await store.put("name", make_file(content))
+    faulty.proxy.add(Answer(201, after=None, times=None, match=("PUT", "")))
+    info = await faulty.store(container, patience=SHORT_PATIENCE).put("name", make_file(content))
+    assert info.etag == hashlib.md5(content).hexdigest()
+
+
 # if_absent
 
 
