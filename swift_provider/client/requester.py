@@ -242,12 +242,13 @@ class Requester:
             ) from None
 
     def _operation_limit(self, request: Request) -> float:
-        if request.lane is Lane.WRITE:
-            # The other uploads may share one line with this one.
-            return self._patience.operation_limit(request.size * self._slots.for_uploads)
-        # No shorter than one attempt with the limits that were configured, and the retries.
+        # No shorter than one attempt with the limits that were configured.
         limits = self._transport.limits
         one_attempt = limits.connect + limits.response
+        if request.lane is Lane.WRITE:
+            # The other uploads may share one line with this one.
+            sending = self._patience.sending_limit(request.size * self._slots.for_uploads)
+            return max(self._patience.operation_limit(), one_attempt) + sending
         return max(self._patience.operation_limit(), one_attempt + self._patience.total_seconds)
 
     async def _attempts(

@@ -31,6 +31,7 @@ from tests.client.trouble import (
     HUGE,
     LARGE,
     LONG_PATIENCE,
+    MIB,
     NO_PATIENCE,
     SHORT_PATIENCE,
     MakeFile,
@@ -210,6 +211,23 @@ async def test_the_limit_on_a_read_is_no_shorter_than_its_answer_may_take(
     store = faulty.store(container, patience=patience, response_timeout=30)
     faulty.proxy.add(Delay(1.5))
     await store.check()
+
+
+@pytest.mark.parametrize("match", ["/name$", "/name[?]multipart-manifest=put"])
+async def test_the_limit_on_an_upload_is_no_shorter_than_its_answer_may_take(
+    faulty: Faulty, container: str, make_file: MakeFile, match: str
+) -> None:
+    """The same for a small file, and for a manifest, whose segments Swift checks first."""
+    patience = Patience(
+        total_seconds=0.0, first_delay=0.01, longest_delay=0.01, operation_seconds=0.5
+    )
+    store = faulty.store(container, patience=patience, response_timeout=30, segment_size=MIB)
+    large = "manifest" in match
+    if large:
+        await store.segments.create()
+    faulty.proxy.add(slow := Delay(1.5, match=("PUT", match)))
+    await store.put("name", make_file(content_of(MIB + 1 if large else 1000)))
+    assert slow.fired == 1
 
 
 async def test_uploads_share_a_thin_line(
