@@ -188,6 +188,7 @@ class LargeObjects:
             # Send no ETag: Swift compares it with the joined segments' one, and Ceph RGW
             # refuses the right value.
             make_body=fresh_body,
+            size=len(content),
         )
 
         async def handle(exchange: Exchange) -> ObjectInfo:

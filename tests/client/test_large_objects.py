@@ -13,7 +13,7 @@ import pytest_twisted
 import requests
 from twisted.internet.defer import CancelledError
 
-from swift_provider.client import Store, SwiftClient
+from swift_provider.client import Observer, Store, SwiftClient
 from swift_provider.errors import (
     AccessDeniedError,
     ConnectionFailedError,
@@ -22,6 +22,7 @@ from swift_provider.errors import (
     FileChangedError,
     ObjectExistsError,
     ServerBusyError,
+    SwiftProviderError,
 )
 from tests.client.conftest import Faulty
 from tests.client.trouble import (
@@ -47,6 +48,7 @@ from tests.servers.faults import (
     Pass,
     Reset,
     Stall,
+    Then,
     in_request,
 )
 from tests.servers.keystone import Credentials, Keystone
@@ -293,6 +295,25 @@ async def test_a_manifest_that_is_refused_takes_its_segments_with_it(
     with pytest.raises(AccessDeniedError):
         await store.put("name", make_file(content_of(SIZE)))
     assert raw.names(container) == raw.names(f"{container}_segments") == []
+
+
+@pytest.mark.usefixtures("segment_container")
+async def test_a_manifest_that_is_refused_early_costs_its_connection(
+    faulty: Faulty, cutting: Callable[..., Store], container: str, make_file: MakeFile
+) -> None:
+    """The server may read no more from it: the next request would wait in vain."""
+    retried: list[Any] = []
+
+    class Retries(Observer):
+        def retried(self, error: SwiftProviderError) -> None:
+            retried.append(error)
+
+    manifest = ("PUT", "multipart-manifest=put")
+    faulty.proxy.add(Answer(401, then=Then.STOP_READING, match=manifest))
+    store = cutting(threadpool_size=1, response_timeout=3, observer=Retries())
+    await store.put("name", make_file(content_of(SIZE)))
+    assert retried == []
+    assert [one.status for one in faulty.proxy.requests if manifest[1] in one.path] == [401, 201]
 
 
 @pytest.mark.parametrize("if_absent", [False, True])
