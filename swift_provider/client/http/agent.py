@@ -6,7 +6,9 @@ In between it
   (``loseConnection`` does not while a body is in flight over TLS);
 * asks for ``identity`` in place of treq's ``gzip``, and hides the response's
   ``Content-Encoding`` from treq's decoder, so that bytes arrive as they are stored. The
-  response has it as :data:`CONTENT_ENCODING`.
+  response has it as :data:`CONTENT_ENCODING`;
+* bounds what Twisted keeps before the answer can be used
+  (:mod:`swift_provider.client.http.incoming`).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
+from swift_provider.client.http.incoming import Incoming, IncomingFactory
 from swift_provider.client.http.transport import Transport
 
 #: The name under which a response's ``Content-Encoding`` is among its headers.
@@ -38,16 +41,19 @@ def send_request(
     headers: Headers,
     body: Any,
     on_connection: OnConnection,
+    on_flood: Callable[[], None],
 ) -> Deferred[Any]:
     """Send one request through treq.
 
     :param url: percent-encoded.
     :param body: an ``IBodyProducer`` made for this request; ``None`` for none.
     :param on_connection: called just before the request is written.
+    :param on_flood: called if the server sends much more than an answer's headers before
+        the Deferred fires; see :meth:`Incoming.begin`.
     :returns: fires with the response once its headers are in. Cancelling it aborts the
         connection.
     """
-    response: Deferred[Any] = HTTPClient(_OneRequest(transport, on_connection)).request(
+    response: Deferred[Any] = HTTPClient(_OneRequest(transport, on_connection, on_flood)).request(
         method,
         _EncodedURL(url),
         headers=headers,
@@ -68,9 +74,15 @@ class _OneRequest:
     #: As of Twisted's ``HTTPConnectionPool``: connections are kept for later requests.
     persistent = True
 
-    def __init__(self, transport: Transport, on_connection: OnConnection) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        on_connection: OnConnection,
+        on_flood: Callable[[], None],
+    ) -> None:
         self._transport = transport
         self._on_connection = on_connection
+        self._on_flood = on_flood
 
     def request(
         self,
@@ -86,9 +98,11 @@ class _OneRequest:
         return response.addCallback(_without_encoding)
 
     def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
-        connecting = _Connecting(endpoint)
+        connecting = _Connecting(endpoint, self._transport.incoming)
         got: Deferred[Any] = self._transport.connection(key, connecting)
-        return got.addCallback(_Connection, connecting, self._transport, self._on_connection)
+        return got.addCallback(
+            _Connection, connecting, self._transport, self._on_connection, self._on_flood
+        )
 
 
 @implementer(IStreamClientEndpoint)
@@ -98,13 +112,17 @@ class _Connecting:
     :ivar asked: it did; otherwise the pool had an idle one.
     """
 
-    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+    def __init__(self, endpoint: IStreamClientEndpoint, connections: dict[Any, Incoming]) -> None:
         self._endpoint = endpoint
+        self._connections = connections
         self.asked = False
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
         self.asked = True
-        return self._endpoint.connect(protocolFactory)
+        connected: Deferred[Any] = self._endpoint.connect(
+            IncomingFactory(protocolFactory, self._connections)
+        )
+        return connected.addCallback(lambda incoming: incoming.http)
 
 
 class _Connection:
@@ -116,19 +134,26 @@ class _Connection:
         connecting: _Connecting,
         transport: Transport,
         on_connection: OnConnection,
+        on_flood: Callable[[], None],
     ) -> None:
         self._protocol = protocol
         self._is_new = connecting.asked
         self._transport = transport
         self._on_connection = on_connection
+        self._on_flood = on_flood
 
     def request(self, request: Any) -> Deferred[Any]:
         wire = self._protocol.transport
         if self._is_new:
             self._transport.set_buffer_sizes(wire)
         self._on_connection(wire, not self._is_new)
+        incoming = self._transport.incoming.get(self._protocol)
+        if incoming is None:  # lost already, which the protocol reports
+            lost: Deferred[Any] = self._protocol.request(request)
+            return lost
+        incoming.begin(self._on_flood)
         response: Deferred[Any] = self._protocol.request(request)
-        return response
+        return response.addBoth(_ended, incoming)
 
 
 class _EncodedURL(EncodedURL):
@@ -146,6 +171,11 @@ class _EncodedURL(EncodedURL):
 
     def to_text(self, with_password: bool = False) -> str:
         return self._text
+
+
+def _ended(result: Any, incoming: Incoming) -> Any:
+    incoming.end()
+    return result
 
 
 def _without_encoding(response: Any) -> Any:

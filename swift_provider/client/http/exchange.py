@@ -22,7 +22,13 @@ from swift_provider.client.http.agent import send_request
 from swift_provider.client.http.failures import translated
 from swift_provider.client.http.time_limit import TimeLimit
 from swift_provider.client.http.transport import Transport
-from swift_provider.errors import ConnectionFailedError, SwiftError, Target, TimedOutError
+from swift_provider.errors import (
+    ConnectionFailedError,
+    ServerBusyError,
+    SwiftError,
+    Target,
+    TimedOutError,
+)
 
 #: Twisted stops reading once an early response's headers are in; see
 #: :meth:`Exchange._keep_reading`.
@@ -100,7 +106,7 @@ class Exchange:
         self._wire: Any = None
         self._body: OutgoingBody | None = None
         self._sending: Deferred[Any] | None = None
-        self._timeout: str | None = None
+        self._gave_up: SwiftError | None = None
         self._cancelled = False
         self._stream: _Stream | None = None
         self._complete = False
@@ -123,7 +129,7 @@ class Exchange:
         self._time_limit.watch(self._limits.connect, "no connection was made")
         try:
             self._sending = send_request(
-                self._transport, method, url, headers, body, self._connected
+                self._transport, method, url, headers, body, self._connected, self._flooded
             )
             answered: Deferred[Any] = Deferred(self._cancel)
             self._sending.chainDeferred(answered)
@@ -275,7 +281,18 @@ class Exchange:
         self._complete = False
 
     def _timed_out(self, what: str) -> None:
-        self._timeout = what
+        self._give_up(TimedOutError, what)
+
+    def _flooded(self) -> None:
+        self._give_up(
+            ServerBusyError,
+            "the answer is not Swift's: its headers do not end, or it sends a long body while "
+            "the request is still being sent",
+        )
+
+    def _give_up(self, kind: type[SwiftError], reason: str) -> None:
+        """Abort the connection; what waits for it gets this error."""
+        self._gave_up = self.target.error(kind, reason)
         if self._sending is not None:
             self._sending.cancel()
         elif self._wire is not None:
@@ -284,8 +301,8 @@ class Exchange:
     def _translated(self, error: BaseException) -> BaseException:
         if self._cancelled:
             return CancelledError()
-        if self._timeout is not None:
-            return self.target.error(TimedOutError, self._timeout)
+        if self._gave_up is not None:
+            return self._gave_up
         return translated(error, self.target, answered=self.answered)
 
 
