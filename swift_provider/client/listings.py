@@ -7,12 +7,14 @@ many are asked for, so a short page is not the last.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator
+from typing import Any
 from urllib.parse import quote, urlencode
 
+from swift_provider.client import json_body
 from swift_provider.client.answers import ListedObject, normal_etag
 from swift_provider.client.http.exchange import Exchange
+from swift_provider.client.json_body import UnreadableError, count, text
 from swift_provider.client.request import Request
 from swift_provider.client.requester import Requester
 from swift_provider.errors import DamagedError
@@ -27,6 +29,11 @@ async def list_objects(
 ) -> AsyncGenerator[list[ListedObject], None]:
     """The objects whose names begin with ``prefix``, sorted by name.
 
+    Sorted as Swift and Ceph RGW sort: by the bytes of the names in UTF-8, which is the order
+    of Python's strings, too.
+
+    :raises DamagedError: if a page cannot be read, or is not the one that was asked for: a
+        cache in between may give the same page for every marker, without end.
     :raises SwiftProviderError: if a page could not be had for good.
     """
     marker = ""
@@ -36,8 +43,15 @@ async def list_objects(
         page = _rows(request, await requester.perform(request, _read_page))
         if not page:
             return
+        for row in page:
+            if row.name <= marker or not row.name.startswith(prefix):
+                raise request.target.error(
+                    DamagedError,
+                    "the listing is not the one that was asked for: its names do not rise, or "
+                    "have another prefix; perhaps a cache in between answers",
+                )
+            marker = row.name
         yield page
-        marker = page[-1].name
 
 
 async def _read_page(exchange: Exchange) -> bytes:
@@ -48,15 +62,16 @@ def _rows(request: Request, body: bytes) -> list[ListedObject]:
     if not body:
         return []
     try:
-        return [
-            ListedObject(
-                row["name"],
-                int(row["bytes"]),
-                normal_etag(row["hash"]),
-                row["last_modified"],
-            )
-            for row in json.loads(body)
-            if "name" in row
-        ]
-    except (ValueError, TypeError, KeyError):
+        # A row without a name stands for a folder.
+        return [_listed(row) for row in json_body.rows(json_body.parsed(body)) if "name" in row]
+    except (UnreadableError, KeyError):
         raise request.target.error(DamagedError, "the listing cannot be read") from None
+
+
+def _listed(row: dict[str, Any]) -> ListedObject:
+    return ListedObject(
+        text(row["name"]),
+        count(row["bytes"]),
+        normal_etag(text(row["hash"])),
+        text(row["last_modified"]),
+    )

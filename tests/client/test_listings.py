@@ -14,6 +14,11 @@ from tests.client.trouble import MakeFile
 from tests.servers.faults import Answer
 
 MD5 = hashlib.md5(b"content").hexdigest()
+ROW = {"name": "a", "bytes": 7, "hash": MD5, "last_modified": "1970-01-01"}
+
+
+def page_of(*names: str) -> bytes:
+    return json.dumps([{**ROW, "name": name} for name in names]).encode()
 
 
 async def test_a_listing_is_whole_and_sorted(
@@ -33,7 +38,7 @@ async def test_a_listing_is_whole_and_sorted(
 
 async def test_rows_of_folders_are_left_out(faulty: Faulty, container: str) -> None:
     """A row without a name, which stands for a folder, is not an object."""
-    row = {"name": "a", "bytes": 7, "hash": f'"{MD5.upper()}"', "last_modified": "1970-01-01"}
+    row = {**ROW, "hash": f'"{MD5.upper()}"'}
     page = json.dumps([{"subdir": "b/"}, row]).encode()
     faulty.proxy.add(Answer(200, page), Answer(200, b"[]"))
     pages = [page async for page in faulty.store(container).list()]
@@ -48,7 +53,32 @@ async def test_an_empty_answer_is_an_empty_listing(faulty: Faulty, container: st
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b"[1]", b'{"name": 1}', b'[{"name": "a"}]', b'[{"name": "a", "bytes": "x"}]']
+    "body",
+    [
+        b"{",
+        b"5",
+        b"null",
+        b"[1]",
+        b'{"name": 1}',
+        b'[{"name": "a"}]',
+        b"[" * 100_000,
+        *(
+            json.dumps([{**ROW, key: value}]).encode()
+            for key, value in (
+                ("name", 5),
+                ("name", None),
+                ("name", chr(0xD800)),
+                ("bytes", "x"),
+                ("bytes", -1),
+                ("bytes", 1e999),
+                ("bytes", True),
+                ("hash", None),
+                ("last_modified", 0),
+            )
+        ),
+        b'[{"name": "a", "bytes": %b}]' % (b"5" * 5000),
+    ],
+    ids=range(17),
 )
 async def test_a_listing_that_cannot_be_read(faulty: Faulty, container: str, body: bytes) -> None:
     """A page that is not a listing is an error, and never an empty listing."""
@@ -56,3 +86,37 @@ async def test_a_listing_that_cannot_be_read(faulty: Faulty, container: str, bod
     with pytest.raises(DamagedError, match="the listing cannot be read"):
         async for _ in faulty.store(container).list():
             pass
+
+
+async def test_the_same_page_for_every_marker(faulty: Faulty, container: str) -> None:
+    """A cache that ignores the query would make a listing without end."""
+    faulty.proxy.add(Answer(200, page_of("a", "b"), times=2))
+    listing = faulty.store(container).list()
+    assert [row.name for row in await listing.__anext__()] == ["a", "b"]
+    with pytest.raises(DamagedError, match="not the one that was asked for"):
+        await listing.__anext__()
+
+
+@pytest.mark.parametrize(
+    "names", [("b/2", "b/1"), ("b/1", "b/1"), ("b/1", "c/1"), ("a/1", "b/1"), ("/1",), ("",)]
+)
+async def test_a_page_that_is_not_the_one_asked_for(
+    faulty: Faulty, container: str, names: tuple[str, ...]
+) -> None:
+    """Names that do not rise, or that lack the prefix, are no listing of it."""
+    faulty.proxy.add(Answer(200, page_of(*names)))
+    with pytest.raises(DamagedError, match="not the one that was asked for"):
+        async for _ in faulty.store(container).list("b/"):
+            pass
+
+
+async def test_names_of_any_characters_are_sorted(
+    store: Store, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Swift's order, by the bytes of UTF-8, is the one that is expected here."""
+    monkeypatch.setattr("swift_provider.client.listings.PAGE_ROWS", 2)
+    names = ["A", "_", "a", "a b", "a%2F", "a/b", "\u00e4", "\uffee", "\U0001f600"]
+    for name in names:
+        await store.put(name, make_file(b"content"))
+    listed = [row.name async for page in store.list() for row in page]
+    assert listed == sorted(names)
