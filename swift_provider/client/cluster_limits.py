@@ -6,8 +6,8 @@ it at ``/swift/info``, beside ``/swift/v1``.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
+from typing import Any
 
 from twisted.internet.defer import DeferredLock, ensureDeferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from swift_provider.client.answers import BUSY_STATUSES
 from swift_provider.client.http.exchange import Exchange
+from swift_provider.client.json_body import UnreadableError, parsed
 from swift_provider.client.request import Request
 from swift_provider.client.requester import Requester
 from swift_provider.client.retry import Patience, Tries
@@ -62,7 +63,10 @@ class _InfoRequest(Request):
 
 
 class Cluster:
-    """Asks for the limits when they are first needed, and keeps them."""
+    """Asks for the limits when they are first needed, and keeps them once it has them.
+
+    An answer without them may be a maintenance page, so it only counts for a while.
+    """
 
     def __init__(self, requester: Requester, clock: IReactorTime) -> None:
         self._requester = requester
@@ -102,7 +106,7 @@ class Cluster:
         self._limits = None
 
     async def _ask(self) -> ClusterLimits | None:
-        """:returns: ``None`` if the request failed."""
+        """:returns: ``None`` if the request failed, or something else answered."""
         answers = frozenset(range(300, 500)) - BUSY_STATUSES  # those do not say that it is missing
         request = _InfoRequest("GET", None, accepts=answers)
 
@@ -118,19 +122,49 @@ class Cluster:
         return _read(body)
 
 
-def _read(body: bytes) -> ClusterLimits:
+def _read(body: bytes) -> ClusterLimits | None:
+    """:returns: ``None`` if the body is not that of ``/info``, which is its own sign of Swift."""
     try:
-        answer = json.loads(body)
-        swift = answer["swift"]
-        slo = answer.get("slo", {"max_manifest_segments": 0})
-        return ClusterLimits(
-            int(swift.get("max_file_size", USUAL_MAX_FILE_SIZE)),
-            int(slo.get("max_manifest_segments", USUAL_MAX_SEGMENTS)),
-            # Ceph RGW and old Swifts do not list the digests: they know SHA-1 only.
-            tuple(answer.get("tempurl", {"allowed_digests": ()}).get("allowed_digests", ("sha1",))),
-            # OpenStack Swift has named it so for as long as it has had If-None-Match. Ceph RGW,
-            # which overwrites all the same, says max_object_name_size.
-            keeps_existing="max_object_name_length" in swift,
+        answer = parsed(body)
+    except UnreadableError:
+        return None
+    if not isinstance(answer, dict) or not isinstance(answer.get("swift"), dict):
+        return None
+    max_file_size = _limit(
+        answer["swift"],
+        "max_file_size",
+        at_least=_SURELY_ONE_OBJECT_BYTES,
+        usual=USUAL_MAX_FILE_SIZE,
+    )
+    max_segments = 0
+    if "slo" in answer:
+        max_segments = _limit(
+            answer["slo"], "max_manifest_segments", at_least=0, usual=USUAL_MAX_SEGMENTS
         )
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return ClusterLimits()
+    return ClusterLimits(
+        max_file_size,
+        max_segments,
+        _temp_url_digests(answer.get("tempurl")),
+        # OpenStack Swift has named it so for as long as it has had If-None-Match. Ceph RGW,
+        # which overwrites all the same, says max_object_name_size.
+        keeps_existing="max_object_name_length" in answer["swift"],
+    )
+
+
+def _temp_url_digests(section: Any) -> tuple[str, ...]:
+    """:param section: ``None`` if the cluster has no temporary URLs."""
+    if section is None:
+        return ()
+    # Ceph RGW and old Swifts do not list the digests: they know SHA-1 only.
+    digests = section.get("allowed_digests") if isinstance(section, dict) else None
+    if not isinstance(digests, list):
+        return ("sha1",)
+    return tuple(digest for digest in digests if isinstance(digest, str))
+
+
+def _limit(section: Any, key: str, *, at_least: int, usual: int) -> int:
+    """:returns: ``usual`` if the limit is not there, or is one that no cluster can have."""
+    value = section.get(key) if isinstance(section, dict) else None
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        return usual
+    return value

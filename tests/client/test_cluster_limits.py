@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import pytest_twisted
 
-from swift_provider.client import SwiftClient
+from swift_provider.client import SwiftClient, cluster_limits
 from swift_provider.client.cluster_limits import ClusterLimits
 from swift_provider.errors import ObjectTooLargeError
 from tests.client.conftest import Faulty, RecordingProxy
@@ -29,6 +29,8 @@ from tests.servers.faults import Answer
 from tests.servers.fixtures import SMALL_MAX_FILE_SIZE, SMALL_REGION
 from tests.servers.keystone import Credentials
 from tests.servers.swift import Swift
+
+LIMITS = json.dumps({"swift": {"max_file_size": 7 * MIB}}).encode()
 
 
 @pytest_twisted.async_yield_fixture
@@ -123,10 +125,10 @@ async def test_a_small_file_needs_no_limits(faulty: Faulty) -> None:
 async def test_the_limits_are_asked_for_once(faulty: Faulty) -> None:
     """Several requests for the limits share one answer."""
     client = faulty.client()
-    faulty.proxy.add(Answer(200, b'{"swift": {"max_file_size": 7}}', match=("GET", "^/info$")))
+    faulty.proxy.add(Answer(200, LIMITS, match=("GET", "^/info$")))
     asked = [begin(client.cluster.limits()) for _ in range(3)]
     for limits in asked:
-        assert await soon(limits) == ClusterLimits(7, 0, ())
+        assert await soon(limits) == ClusterLimits(7 * MIB, 0, ())
     assert len(faulty.proxy.requests) == 1
 
 
@@ -135,3 +137,54 @@ async def test_openstack_swift_keeps_what_is_there(faulty: Faulty) -> None:
     assert (await faulty.client().cluster.limits()).keeps_existing
     faulty.proxy.add(Answer(404, times=None, match=("GET", "^/info$")))
     assert not (await faulty.client().cluster.limits()).keeps_existing
+
+
+@pytest.mark.parametrize("status", [200, 302, 403, 404])
+@pytest.mark.parametrize("body", [b"<html>maintenance</html>", b"[]", b'{"error": "login"}'])
+async def test_a_page_in_the_place_of_the_limits_is_not_kept(
+    faulty: Faulty, monkeypatch: pytest.MonkeyPatch, status: int, body: bytes
+) -> None:
+    """The usual limits hold for a while; then the client asks again, and keeps the answer."""
+    monkeypatch.setattr(cluster_limits, "ASK_AGAIN_SECONDS", 0.0)
+    cluster = faulty.client().cluster
+    faulty.proxy.add(
+        Answer(status, body, match=("GET", "^/info$"), foreign=True),
+        Answer(200, LIMITS, match=("GET", "^/info$")),
+    )
+    assert await cluster.limits() == ClusterLimits()
+    for _ in range(2):
+        assert await cluster.limits() == ClusterLimits(7 * MIB, 0, ())
+    assert len(faulty.proxy.requests) == 2
+
+
+ODD = ["-1", "1e999", "5e9", "true", "null", '"5"', "[]", "5" * 5000, "[" * 100_000]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_file_size", "0"),
+        ("max_file_size", "1"),
+        *(("max_file_size", value) for value in ODD),
+        *(("max_manifest_segments", value) for value in ODD),
+    ],
+    ids=range(2 + 2 * len(ODD)),
+)
+async def test_a_limit_that_no_cluster_can_have(faulty: Faulty, key: str, value: str) -> None:
+    """The usual one holds in its place."""
+    section = "swift" if key == "max_file_size" else "slo"
+    rest = '"slo": {}' if section == "swift" else '"swift": {}'
+    body = f'{{"{section}": {{"{key}": {value}}}, {rest}}}'.encode()
+    faulty.proxy.add(Answer(200, body, match=("GET", "^/info$")))
+    limits = await faulty.client().cluster.limits()
+    usual = ClusterLimits()
+    assert (limits.max_file_size, limits.max_segments) == (usual.max_file_size, usual.max_segments)
+
+
+@pytest.mark.parametrize("slo", ["null", "5", "[]"])
+async def test_a_section_that_cannot_be_read(faulty: Faulty, slo: str) -> None:
+    """Static large objects are there, and their limits unknown."""
+    body = b'{"swift": {}, "slo": %b}' % slo.encode()
+    faulty.proxy.add(Answer(200, body, match=("GET", "^/info$")))
+    limits = await faulty.client().cluster.limits()
+    assert limits.max_segments == ClusterLimits().max_segments
