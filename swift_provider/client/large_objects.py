@@ -13,10 +13,6 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any
-
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
-from twisted.python.failure import Failure
 
 from swift_provider.client.answers import (
     ATTEMPT_HEADER,
@@ -32,20 +28,20 @@ from swift_provider.client.checksum import (
 )
 from swift_provider.client.file_source import FileSource
 from swift_provider.client.http.exchange import Exchange
+from swift_provider.client.large_flaws import FlawSearch, shown
 from swift_provider.client.manifest import (
     Manifest,
     Row,
     Segment,
     cut,
     is_segment_of,
-    joined_etag,
     rows_of_ours,
-    rows_shown,
 )
 from swift_provider.client.request import Request
 from swift_provider.client.requester import Requester, drained
 from swift_provider.client.slots import Lane
 from swift_provider.client.threads import Threads
+from swift_provider.client.together import together
 from swift_provider.client.upload_bodies import BytesBody
 from swift_provider.client.uploads import FilePart, upload
 from swift_provider.errors import (
@@ -59,14 +55,6 @@ from swift_provider.errors import (
 )
 
 logger = logging.getLogger(__name__)
-
-#: How many segments of one file are sent at once. Four fill a connection to the cluster
-#: and leave slots to other files.
-SEGMENTS_AT_ONCE = 4
-
-#: A manifest lists at most 1000 segments (Swift's ``max_manifest_segments``), each
-#: with a name of at most 1024 bytes.
-_MANIFEST_BYTES = 2 * 1024 * 1024
 
 
 class LargeObjects:
@@ -151,7 +139,7 @@ class LargeObjects:
                 failed = True
                 raise
 
-        await _all_of([ensureDeferred(work()) for _ in range(SEGMENTS_AT_ONCE)])
+        await together(work)
 
     async def _upload_segment(
         self, source: FileSource, segment: Segment, metadata: Mapping[bytes, bytes]
@@ -286,47 +274,7 @@ class LargeObjects:
         :returns: what is wrong, for a person; ``None`` if every segment is there.
         :raises SwiftProviderError: if Swift fails for good.
         """
-        rows = await self._shown(container, info) or rows_of_ours(info, self._container)
-        if rows is None:
-            return "it has segments, and Swift does not show which"
-        etags = [""] * len(rows)
-        flaws: list[str] = []
-        left = iter(enumerate(rows))
-
-        async def work() -> None:
-            for number, row in left:
-                if flaws:
-                    return
-                etags[number], flaw = await self._look_at_segment(row)
-                if flaw is not None:
-                    flaws.append(f"its segment {row.container}/{row.name} {flaw}")
-
-        await _all_of([ensureDeferred(work()) for _ in range(SEGMENTS_AT_ONCE)])
-        if not flaws and all(row.is_whole for row in rows) and joined_etag(etags) != info.etag:
-            flaws.append("its segments are not those that it was stored with")
-        return flaws[0] if flaws else None
-
-    async def _look_at_segment(self, row: Row) -> tuple[str, str | None]:
-        """:returns: the segment's ETag, and what is wrong with it."""
-        if not row.name:
-            return "", None
-        try:
-            found = await self._requester.head(row.container, row.name, newest=True)
-        except (ObjectNotFoundError, ContainerNotFoundError):
-            return "", "is gone"
-        if found.expires:
-            return "", "will be deleted by Swift (X-Delete-At)"
-        if found.size != row.size or (row.is_whole and row.etag not in ("", found.etag)):
-            return "", "was replaced"
-        if found.static_large and await self.flaw(row.container, found) is not None:
-            return "", "is incomplete"
-        return found.etag, None
-
-    async def _shown(self, container: str, info: ObjectInfo) -> list[Row] | None:
-        """The rows of the manifest; ``None`` if the cluster does not show it."""
-        # Not with format=raw, which leaves "sub_slo" out.
-        request = Request("GET", container, info.name, query="multipart-manifest=get")
-        return rows_shown(await self._requester.perform(request, _read_manifest))
+        return await FlawSearch(self._requester, self._container).flaw(container, info)
 
     async def proof(self, container: str, info: ObjectInfo) -> Checksum | None:
         """What proves by Swift's own ETag which content an object has; reads the manifest if
@@ -340,7 +288,7 @@ class LargeObjects:
         proof = proof_for(info)
         if proof is not None or not info.static_large:
             return proof
-        rows = await self._shown(container, info)
+        rows = await shown(self._requester, container, info)
         if rows is None or not all(row.is_whole for row in rows):
             return None
         return SegmentsChecksum(info.etag, [row.size for row in rows])
@@ -358,7 +306,11 @@ class LargeObjects:
         :raises ObjectNotFoundError: if there is no such object.
         :raises SwiftError: if something could not be deleted. Segments may be left then.
         """
-        rows = await self._shown(container, info) or rows_of_ours(info, self._container) or []
+        rows = (
+            await shown(self._requester, container, info)
+            or rows_of_ours(info, self._container)
+            or []
+        )
         request = Request("DELETE", container, info.name, accepts=frozenset({404}))
         await self._requester.perform(request, drained)
         for row in rows:
@@ -371,26 +323,3 @@ class LargeObjects:
             if found.manifest_container == manifest_container:
                 request = Request("DELETE", row.container, row.name, accepts=frozenset({404}))
                 await self._requester.perform(request, drained)
-
-
-async def _read_manifest(exchange: Exchange) -> bytes:
-    return await exchange.read(_MANIFEST_BYTES)
-
-
-async def _all_of(workers: list[Deferred[None]]) -> None:
-    """Wait until all have ended. The first failure cancels the others, and is raised."""
-
-    def cancel_the_others(failure: Failure) -> Failure:
-        for worker in workers:
-            worker.cancel()
-        return failure
-
-    for worker in workers:
-        worker.addErrback(cancel_the_others)
-    ended: list[tuple[bool, Any]] = await DeferredList(workers, consumeErrors=True)
-    failures: list[BaseException] = [outcome.value for right, outcome in ended if not right]
-    for failure in failures:
-        if not isinstance(failure, CancelledError):
-            raise failure
-    if failures:
-        raise failures[0]

@@ -11,8 +11,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from swift_provider.client import json_body
 from swift_provider.client.answers import (
     ATTEMPT_HEADER,
     SEGMENT_SIZE_HEADER,
@@ -22,6 +23,11 @@ from swift_provider.client.answers import (
 )
 from swift_provider.client.checksum import segment_sizes
 from swift_provider.client.crc32 import joined_crc32
+from swift_provider.client.json_body import UnreadableError, count, text
+
+#: A hundred times what Swift allows by default (``max_manifest_segments``), and few
+#: enough to keep in memory.
+_MOST_SEGMENTS = 100_000
 
 #: What a segment's name has after the object's name: the attempt and a number.
 _AFTER_NAME = re.compile(r"/[0-9a-f]{32}/[0-9]{8}")
@@ -142,26 +148,30 @@ def rows_shown(body: bytes) -> list[Row] | None:
     :returns: ``None`` if it cannot be read. Ceph RGW answers with an empty body.
     """
     try:
-        rows = json.loads(body)
-        return [_row(row) for row in rows]
-    except (ValueError, TypeError, KeyError, AttributeError):
+        return [_row(row) for row in json_body.rows(json_body.parsed(body))]
+    except (UnreadableError, KeyError):
         return None
 
 
-def _row(row: dict[str, object]) -> Row:
+def _row(row: dict[str, Any]) -> Row:
     if "data" in row:  # its bytes are in the manifest itself
         return Row("", "", 0, "", is_whole=False)
-    container, _, name = str(row["name"]).removeprefix("/").partition("/")
+    container, _, name = text(row["name"]).removeprefix("/").partition("/")
+    if not container or not name:
+        raise UnreadableError
     is_whole = not row.keys() & {"range", "sub_slo"}
-    return Row(container, name, int(str(row["bytes"])), normal_etag(str(row["hash"])), is_whole)
+    return Row(container, name, count(row["bytes"]), normal_etag(text(row["hash"])), is_whole)
 
 
 def rows_of_ours(info: ObjectInfo, segment_container: str) -> list[Row] | None:
     """The segments of an object of this client, from its metadata.
 
-    :returns: ``None`` if this client did not upload it.
+    :returns: ``None`` if this client did not upload it, which its number of segments shows,
+        too: metadata may say anything.
     """
     if not info.attempt or not info.segment_size or info.size is None:
+        return None
+    if info.size > info.segment_size * _MOST_SEGMENTS:
         return None
     segments = cut(info.size, info.segment_size, f"{info.name}/{info.attempt}/")
     return [Row(segment_container, one.name, one.size, "") for one in segments]

@@ -138,8 +138,10 @@ def test_a_size_that_is_given_counts() -> None:
 
 @pytest.mark.parametrize("length", ["", "-1", "many", "\xb2", "9" * 5000])
 def test_an_unknown_size(length: str) -> None:
-    """Without a readable Content-Length the size is not known."""
-    assert object_info("name", headers_of(Content_Length=length)).size is None
+    """Without a readable Content-Length the size is not known, nor are the segments' sizes."""
+    headers = headers_of(Content_Length=length, X_Object_Meta_Segment_Size=length)
+    info = object_info("name", headers)
+    assert info.size is info.segment_size is None
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import requests
 from twisted.internet.defer import CancelledError
 
 from swift_provider.client import Store
@@ -318,6 +319,48 @@ async def test_a_manifest_of_another_program(store: Store, container: str, raw: 
     raw("DELETE", f"{container}/part-2")
     assert "part-2 is gone" in str(await store.flaw(await store.head("inner", newest=True)))
     assert "inner is incomplete" in str(await store.flaw(await store.head("outer", newest=True)))
+
+
+def join(raw: Raw, container: str, name: str, *parts: str) -> None:
+    """Put a manifest of objects in the same container."""
+    rows = [{"path": f"/{container}/{part}"} for part in parts]
+    raw("PUT", f"{container}/{name}?multipart-manifest=put", json.dumps(rows))
+
+
+async def test_a_manifest_that_contains_itself(store: Store, container: str, raw: Raw) -> None:
+    """Swift takes it, and nothing can be read from it."""
+    raw("PUT", f"{container}/part", b"content")
+    join(raw, container, "one", "part")
+    join(raw, container, "two", "one", "one")
+    join(raw, container, "one", "two", "two")
+    for name in ("one", "two"):
+        flaw = begin(store.flaw(await store.head(name, newest=True)))
+        assert "its segment" in str(await soon(flaw))
+
+
+async def test_manifests_that_are_nested_deeply(store: Store, container: str, raw: Raw) -> None:
+    """As deep as Swift follows them; one more, and it cannot deliver the object."""
+    raw("PUT", f"{container}/0", b"content")
+    for number in range(1, 12):
+        join(raw, container, str(number), str(number - 1))
+    assert raw("GET", f"{container}/10").content == b"content"
+    assert await store.flaw(await store.head("10", newest=True)) is None
+    with pytest.raises(requests.HTTPError):
+        raw("GET", f"{container}/11")
+    assert "incomplete" in str(await store.flaw(await store.head("11", newest=True)))
+
+
+async def test_a_manifest_that_is_named_often(faulty: Faulty, container: str, raw: Raw) -> None:
+    """It is looked into once, or the requests would multiply with each level."""
+    raw("PUT", f"{container}/0", b"content")
+    for number in range(1, 5):
+        join(raw, container, str(number), *[str(number - 1)] * 3)
+    store = faulty.store(container)
+    assert await store.flaw(await store.head("4", newest=True)) is None
+    asked = [one for one in faulty.proxy.requests if "multipart-manifest=get" in one.path]
+    assert len(asked) == 4
+    raw("DELETE", f"{container}/0")
+    assert "incomplete" in str(await store.flaw(await store.head("4", newest=True)))
 
 
 async def test_the_proving_head_asks_all_replicas(
