@@ -243,7 +243,7 @@ def error_for(
         kind, reason = _meaning(status, wait, body)
     return target.error(
         kind,
-        reason + _excerpt(body),
+        reason + excerpt(body),
         status=status,
         transaction_id=transaction_id(headers),
         retry_after=wait,
@@ -292,7 +292,20 @@ def _meaning(status: int, wait: float | None, body: bytes) -> tuple[type[SwiftEr
     return RequestRefusedError, "Swift refuses the request"
 
 
-def _excerpt(body: bytes) -> str:
+def means_what_it_says(status: int, headers: Headers) -> bool:
+    """Whether an error's status can be believed: by a sign of Swift, or because it is no
+    final error, or is one that a proxy in between may send on its own account.
+
+    A firewall's 403 and a portal's 302 say nothing about the user or the object. A 401 is
+    checked by signing in again, and a 404 by asking for the container.
+    """
+    a_proxys_own = status in (401, 404, 407, 413)
+    temporary = status in BUSY_STATUSES or (status >= 500 and status != 507)
+    return a_proxys_own or temporary or is_from_swift(headers)
+
+
+def excerpt(body: bytes) -> str:
+    """The text of a body, as the end of an error's message; ``""`` if there is none."""
     text = re.sub(r"<[^>]*>", " ", body.decode("utf-8", "replace"))
     text = " ".join(text.split())
     text = "".join(character for character in text if character.isprintable())

@@ -21,7 +21,9 @@ from swift_provider.client.answers import (
     ERROR_BODY_BYTES,
     ObjectInfo,
     error_for,
+    excerpt,
     is_from_swift,
+    means_what_it_says,
     missing_container,
     object_info,
     transaction_id,
@@ -374,6 +376,8 @@ class Requester:
             exchange.distrust_connection()
         if status == 404:
             raise self._not_found(request, exchange, body)
+        if not means_what_it_says(status, exchange.headers):
+            raise _not_from_swift(request, status, body)
         is_conditional = b"If-None-Match" in request.headers or b"If-Match" in request.headers
         error = error_for(request.target, status, exchange.headers, body, is_conditional)
         if status == 401:
@@ -434,11 +438,12 @@ async def _transaction_id(exchange: Exchange) -> str | None:
     return transaction_id(exchange.headers)
 
 
-def _not_from_swift(request: Request, status: int) -> SwiftError:
+def _not_from_swift(request: Request, status: int, body: bytes = b"") -> SwiftError:
+    redirects = "; it redirects, so check the storage URL" if 300 <= status < 400 else ""
     return request.target.error(
         ServerBusyError,
         "the answer is not Swift's: something in between answers in its place, such as a "
-        "proxy's maintenance page",
+        f"proxy's maintenance page or a firewall{redirects}{excerpt(body)}",
         status=status,
     )
 

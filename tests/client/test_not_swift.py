@@ -11,7 +11,14 @@ from twisted.web.http_headers import Headers
 
 from swift_provider.client import Store
 from swift_provider.client.answers import is_from_swift
-from swift_provider.errors import ObjectNotFoundError, ServerBusyError
+from swift_provider.errors import (
+    AccessDeniedError,
+    ObjectNotFoundError,
+    ObjectTooLargeError,
+    RequestRefusedError,
+    ServerBusyError,
+    SwiftError,
+)
 from tests.client.conftest import Faulty
 from tests.client.trouble import SHORT_PATIENCE, MakeFile, content_of
 from tests.servers.faults import Answer
@@ -179,17 +186,65 @@ async def test_a_foreign_404_beside_swifts_own_403(faulty: Faulty, container: st
             await store.get("name")
 
 
-@pytest.mark.parametrize("foreign", [False, True])
-async def test_a_404_of_swift_beside_a_403(faulty: Faulty, container: str, foreign: bool) -> None:
+async def test_a_404_of_swift_beside_a_403(faulty: Faulty, container: str) -> None:
     """A user who may use objects but not look at the container gets Swift's 404 as it is."""
     store = faulty.store(container, patience=SHORT_PATIENCE)
     faulty.proxy.add(
         Answer(404, times=None, match=("GET", "/name$")),
-        Answer(403, match=("HEAD", f"/{container}$"), foreign=foreign),
+        Answer(403, match=("HEAD", f"/{container}$")),
     )
     for _ in range(2):
         with pytest.raises(ObjectNotFoundError):
             await store.get("name")
+
+
+FINAL = [301, 302, 307, 400, 403, 405, 409, 412, 416, 422, 451, 507]
+
+
+@pytest.mark.parametrize("status", FINAL)
+async def test_a_foreign_refusal_that_comes_once_costs_a_retry(
+    faulty: Faulty, container: str, make_file: MakeFile, status: int
+) -> None:
+    """A portal's redirect or a firewall's 403 says nothing about the object."""
+    store = faulty.store(container, patience=SHORT_PATIENCE)
+    for method in ("PUT", "GET"):
+        elsewhere = {"Location": "http://portal.example/"}
+        faulty.proxy.add(Answer(status, PAGE, elsewhere, match=(method, "/name$"), foreign=True))
+    await store.put("name", make_file(b"content"), if_absent=True)
+    download = await store.get("name")
+    download.abandon()
+    assert download.info.size == 7
+
+
+@pytest.mark.parametrize("status", FINAL)
+async def test_a_foreign_refusal_that_lasts(faulty: Faulty, container: str, status: int) -> None:
+    """The error says that it is not Swift's, and quotes it."""
+    faulty.proxy.add(Answer(status, PAGE, NGINX, times=None, foreign=True))
+    store = faulty.store(container, patience=SHORT_PATIENCE)
+    with pytest.raises(ServerBusyError, match=f"not Swift's.*We are maintaining.*HTTP {status}"):
+        await store.get("object")
+
+
+async def test_a_redirect_names_the_url(faulty: Faulty, container: str) -> None:
+    """A server that sends http to https answers so for every request."""
+    faulty.proxy.add(Answer(301, PAGE, times=None, foreign=True))
+    store = faulty.store(container, patience=SHORT_PATIENCE)
+    with pytest.raises(ServerBusyError, match="check the storage URL"):
+        await store.check()
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(401, AccessDeniedError), (407, RequestRefusedError), (413, ObjectTooLargeError)],
+)
+async def test_what_a_proxy_refuses_on_its_own_account(
+    faulty: Faulty, container: str, make_file: MakeFile, status: int, error: type[SwiftError]
+) -> None:
+    """These are final, and their errors say what to change."""
+    faulty.proxy.add(Answer(status, PAGE, NGINX, times=None, match=("PUT", ""), foreign=True))
+    store = faulty.store(container, patience=SHORT_PATIENCE)
+    with pytest.raises(error):
+        await store.put("name", make_file(content_of(1000)))
 
 
 async def test_a_404_of_swift_costs_one_request(faulty: Faulty, container: str) -> None:
