@@ -26,6 +26,7 @@ from swift_provider.client.checksum import (
     SegmentsChecksum,
     proof_for,
 )
+from swift_provider.client.clean_up import clean_up
 from swift_provider.client.file_source import FileSource
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.large_flaws import FlawSearch, shown
@@ -102,8 +103,8 @@ class LargeObjects:
         try:
             await self._upload_segments(source, segments, segment_marks(metadata, container))
             source.check_unchanged()
-        except Exception:  # a cancellation is one of them
-            await self._remove(segments)
+        except Exception as error:  # a cancellation is one of them
+            await self._remove(segments, error)
             raise
         manifest = Manifest(container, name, attempt, segment_size, segments, if_absent, metadata)
         return await self._put_manifest(manifest)
@@ -144,6 +145,7 @@ class LargeObjects:
     async def _upload_segment(
         self, source: FileSource, segment: Segment, metadata: Mapping[bytes, bytes]
     ) -> None:
+        segment.begun = True
         part = FilePart(source, segment.offset, segment.size)
         uploaded = await upload(
             self._requester,
@@ -196,9 +198,9 @@ class LargeObjects:
             # that after we stopped waiting. Only if it answered the only PUT with a
             # refusal, no manifest can come any more.
             if sent == 0 or (sent == 1 and await self._surely_refused(manifest, error)):
-                await self._remove(manifest.segments)
+                await self._remove(manifest.segments, error)
                 raise
-            found = await self._stored_all_the_same(manifest)
+            found = await self._stored_all_the_same(manifest, error)
             if found is None:
                 raise
             return found
@@ -219,19 +221,18 @@ class LargeObjects:
         # Without metadata the ETag has to tell; a proxy may have removed either.
         return info.etag not in ("", manifest.etag)
 
-    async def _stored_all_the_same(self, manifest: Manifest) -> ObjectInfo | None:
+    async def _stored_all_the_same(self, manifest: Manifest, error: Exception) -> ObjectInfo | None:
         """Look for a manifest whose PUT seems to have failed. Its segments stay.
 
+        :param error: which ended the upload.
         :returns: the object; ``None`` if it is not there now: it may still come.
         """
+        target = Target("HEAD", manifest.container, manifest.name)
         with suppress(SwiftProviderError):
-            found = await self._found(manifest)
-            if found is not None and found.etag == manifest.etag:
+            looking = self._found_or_removed(manifest)
+            found = await clean_up(self._requester.clock, target, error, looking)
+            if found is not None:
                 return found
-            if found is not None and found.etag == manifest.own_md5(self._container):
-                # The cluster has stored the manifest itself in the place of the file.
-                request = Request("DELETE", manifest.container, manifest.name)
-                await self._requester.perform(request, drained)
         logger.warning(
             "It is not known whether Swift will store %s/%s, so its segments stay in the "
             "container %s under %s/%s/",
@@ -242,6 +243,14 @@ class LargeObjects:
             manifest.attempt,
         )
         return None
+
+    async def _found_or_removed(self, manifest: Manifest) -> ObjectInfo | None:
+        found = await self._found(manifest)
+        if found is not None and found.etag == manifest.own_md5(self._container):
+            # The cluster has stored the manifest itself in the place of the file.
+            request = Request("DELETE", manifest.container, manifest.name)
+            await self._requester.perform(request, drained)
+        return found if found is not None and found.etag == manifest.etag else None
 
     async def _found(self, manifest: Manifest) -> ObjectInfo | None:
         """The object, if this attempt stored it."""
@@ -258,15 +267,23 @@ class LargeObjects:
         except (ObjectNotFoundError, ContainerNotFoundError):
             return None
 
-    async def _remove(self, segments: list[Segment]) -> None:
-        """Remove the segments of a failed attempt; log what cannot be removed."""
-        for segment in segments:
-            request = Request("DELETE", self._container, segment.name, accepts=frozenset({404}))
-            try:
+    async def _remove(self, segments: list[Segment], error: Exception) -> None:
+        """Remove the segments of a failed attempt; log what cannot be removed.
+
+        :param error: which ended the upload.
+        """
+        left = iter([segment for segment in segments if segment.begun])
+
+        async def work() -> None:
+            for segment in left:
+                request = Request("DELETE", self._container, segment.name, accepts=frozenset({404}))
                 await self._requester.perform(request, drained)
-            except SwiftProviderError as error:
-                logger.warning("Segments of a failed upload are left over: %s", error)
-                return
+
+        target = Target("DELETE", self._container, segments[0].name)
+        try:
+            await clean_up(self._requester.clock, target, error, together(work))
+        except SwiftProviderError as failed:
+            logger.warning("Segments of a failed upload are left over: %s", failed)
 
     async def flaw(self, container: str, info: ObjectInfo) -> str | None:
         """Ask for each segment of an object by its name.

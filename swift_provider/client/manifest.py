@@ -35,13 +35,17 @@ _AFTER_NAME = re.compile(r"/[0-9a-f]{32}/[0-9]{8}")
 
 @dataclass
 class Segment:
-    """A part of a file. Offset and size in bytes; ETag and CRC-32 are known once it is stored."""
+    """A part of a file. Offset and size in bytes; ETag and CRC-32 are known once it is stored.
+
+    :ivar begun: it may be in Swift, as an upload of it was begun.
+    """
 
     name: str
     offset: int
     size: int
     etag: str = ""
     crc32: int = 0
+    begun: bool = False
 
 
 @dataclass

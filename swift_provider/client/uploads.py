@@ -20,6 +20,7 @@ from swift_provider.client.answers import (
     normal_etag,
     object_info,
 )
+from swift_provider.client.clean_up import clean_up
 from swift_provider.client.crc32 import crc32_of
 from swift_provider.client.file_source import FileSource
 from swift_provider.client.http.exchange import Exchange
@@ -133,10 +134,15 @@ async def upload(
         if found is None:
             raise
         return found
-    except Exception:  # a cancellation is one of them
+    except Exception as error:  # a cancellation is one of them
         if not wrong:
             raise
-        found = await _found_or_removed(requester, container, name, sent, wrong)
+        looking = _found_or_removed(requester, container, name, sent, wrong)
+        found = None
+        try:
+            found = await clean_up(requester.clock, request.target, error, looking)
+        except SwiftProviderError as failed:
+            logger.warning("A damaged object may be left in Swift: %s", failed)
         if found is None:
             raise
         return found
@@ -179,16 +185,15 @@ async def _found_or_removed(
 
     :param wrong: ETags with which Swift answered our PUTs. An object with another ETag is
         not the one that those PUTs stored, and one without an ETag may be whole.
+    :returns: the object, if it is what was sent after all.
+    :raises SwiftProviderError: if it failed for good.
     """
     try:
         info = await requester.head(container, name, newest=True)
-        found = _proven(info, sent)
-        if found is None and info.is_plain and info.etag in wrong:
-            request = Request("DELETE", container, name, accepts=frozenset({404}))
-            await requester.perform(request, drained)
-        return found
     except ObjectNotFoundError:
         return None
-    except SwiftProviderError as error:
-        logger.warning("A damaged object is left in Swift as %s/%s: %s", container, name, error)
-        return None
+    found = _proven(info, sent)
+    if found is None and info.is_plain and info.etag in wrong:
+        request = Request("DELETE", container, name, accepts=frozenset({404}))
+        await requester.perform(request, drained)
+    return found

@@ -13,7 +13,7 @@ import pytest_twisted
 import requests
 from twisted.internet.defer import CancelledError
 
-from swift_provider.client import Observer, Store, SwiftClient
+from swift_provider.client import Observer, Store, SwiftClient, clean_up
 from swift_provider.errors import (
     AccessDeniedError,
     ConnectionFailedError,
@@ -277,6 +277,52 @@ async def test_cancelled_at_any_moment(
             await soon(upload)
         assert raw.names(container) == raw.names(f"{container}_segments") == []
     await nothing_in_flight(faulty)
+
+
+@pytest.mark.usefixtures("segment_container")
+@pytest.mark.parametrize(
+    ("cancelled_at", "slow", "logged"),
+    [
+        ("_segments/.*/00000002", ("DELETE", "_segments/"), "Segments of a failed upload are left"),
+        ("multipart-manifest=put", ("HEAD", "/name$"), "It is not known whether"),
+    ],
+)
+async def test_a_cancelled_upload_ends_soon(
+    faulty: Faulty,
+    cutting: Callable[..., Store],
+    make_file: MakeFile,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    cancelled_at: str,
+    slow: tuple[str, str],
+    logged: str,
+) -> None:
+    """What it does last has a time limit as a whole; the log says what is left over."""
+    monkeypatch.setattr(clean_up, "CANCELLED_CLEAN_UP_SECONDS", 0.5)
+    store = cutting()
+    faulty.proxy.add(
+        stall := Stall(ON_REQUEST, match=("PUT", cancelled_at)),
+        Stall(ON_REQUEST, match=slow, times=None),
+    )
+    upload = begin(store.put("name", make_file(content_of(SIZE))))
+    await soon(stall.happened())
+    upload.cancel()
+    with pytest.raises(CancelledError):
+        await soon(upload)
+    assert logged in caplog.text
+    await nothing_in_flight(faulty)
+
+
+@pytest.mark.usefixtures("segment_container")
+async def test_only_segments_that_were_begun_are_removed(
+    faulty: Faulty, cutting: Callable[..., Store], make_file: MakeFile
+) -> None:
+    """A file of a thousand segments whose first one fails leaves nothing else to remove."""
+    faulty.proxy.add(Answer(403, times=None, match=("PUT", "_segments/.*/00000000")))
+    with pytest.raises(AccessDeniedError):
+        await cutting().put("name", make_file(content_of(SIZE)))
+    removed = [one.path[-8:] for one in faulty.proxy.requests if one.method == "DELETE"]
+    assert removed == ["00000000"]
 
 
 # The manifest

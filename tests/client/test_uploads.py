@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 
-from swift_provider.client import FileSource, Store
+from swift_provider.client import FileSource, Store, clean_up
 from swift_provider.errors import (
     AccessDeniedError,
     DamagedError,
@@ -222,6 +223,29 @@ async def test_an_etag_that_only_the_put_lacks(
     faulty.proxy.add(Answer(201, after=None, times=None, match=("PUT", "")))
     info = await faulty.store(container, patience=SHORT_PATIENCE).put("name", make_file(content))
     assert info.etag == hashlib.md5(content).hexdigest()
+
+
+async def test_a_cancelled_upload_of_damage_ends_soon(
+    faulty: Faulty,
+    container: str,
+    make_file: MakeFile,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The look for the damaged object has a time limit."""
+    monkeypatch.setattr(clean_up, "CANCELLED_CLEAN_UP_SECONDS", 0.5)
+    faulty.proxy.add(
+        FlipBit(in_request(LARGE // 2), match=("PUT", "")),
+        second := Stall(ON_REQUEST, match=("PUT", "")),
+        Stall(ON_REQUEST, match=("HEAD", "/name$")),
+    )
+    upload = begin(faulty.store(container).put("name", make_file(content_of(LARGE))))
+    await soon(second.happened())
+    upload.cancel()
+    with pytest.raises(CancelledError):
+        await soon(upload)
+    assert "A damaged object may be left in Swift" in caplog.text
+    await nothing_in_flight(faulty)
 
 
 # if_absent
