@@ -22,8 +22,8 @@ NO_CATALOGUE = (
 def find_endpoint(catalog: ServiceCatalog, cloud: Cloud) -> str:
     """Swift's URL from the catalogue, without a slash at its end.
 
-    :raises AuthError: if no endpoint matches, or if several regions do and the
-        cloud names none of them.
+    :raises AuthError: if no endpoint matches, if several regions do and the cloud
+        names none of them, or if the region has several URLs.
     """
     if not catalog.catalog:
         raise AuthError(NO_CATALOGUE.format(cloud.title))
@@ -36,13 +36,21 @@ def find_endpoint(catalog: ServiceCatalog, cloud: Cloud) -> str:
     )
     if not found:
         raise AuthError(_not_found(catalog, cloud, regions))
-    urls = [str(endpoint.url).rstrip("/") for endpoint in found]
-    if cloud.region_name is None and len(regions) > 1 and len(set(urls)) > 1:
+    urls = sorted({str(endpoint.url).rstrip("/") for endpoint in found})
+    if len(urls) == 1:
+        return urls[0]
+    if cloud.region_name is None and len(regions) > 1:
         raise AuthError(
             f"{cloud.title} has Swift in several regions: set region_name to one of "
             f"{', '.join(regions)}"
         )
-    return urls[0]
+    # Swift and Ceph RGW side by side, for example. Keystone may list them in another order
+    # next time, and then the media would seem to be gone.
+    raise AuthError(
+        f"{cloud.title} has several services of type {cloud.service_type} in the region "
+        f"'{regions[0] if cloud.region_name is None else cloud.region_name}': "
+        f"set storage_url to the one to use ({', '.join(urls)})"
+    )
 
 
 def _not_found(catalog: ServiceCatalog, cloud: Cloud, regions: list[str]) -> str:

@@ -69,6 +69,26 @@ def test_one_url_in_two_regions(harness: Harness) -> None:
     assert harness.get().storage_url == STORAGE_URL
 
 
+@pytest.mark.parametrize("region_name", [None, "RegionOne"])
+def test_several_urls_in_one_region(harness: Harness, region_name: str | None) -> None:
+    """Swift and Ceph RGW side by side: the order of the catalogue does not choose."""
+    swift, ceph = "https://swift.example/v1/AUTH_p", "https://ceph.example/swift/v1"
+    harness.keystone.endpoints = [endpoint(swift), endpoint(ceph)]
+    harness.sign_in_to(region_name=region_name)
+    error = harness.get()
+    assert type(error) is AuthError
+    assert "in the region 'RegionOne'" in str(error)
+    assert f"set storage_url to the one to use ({ceph}, {swift})" in str(error)
+    harness.sign_in_to(region_name=region_name, storage_url=swift)
+    assert harness.get().storage_url == swift
+
+
+def test_one_url_twice_in_one_region(harness: Harness) -> None:
+    """The same URL, with and without a slash at its end, is one."""
+    harness.keystone.endpoints = [endpoint(STORAGE_URL), endpoint(STORAGE_URL + "/")]
+    assert harness.get().storage_url == STORAGE_URL
+
+
 def test_no_catalogue(harness: Harness) -> None:
     """Without a catalogue, the message says what to set."""
     harness.keystone.endpoints = []
