@@ -35,6 +35,7 @@ from swift_provider.client.next_turn import next_turn
 from swift_provider.client.observer import Observer
 from swift_provider.client.request import Request
 from swift_provider.client.retry import Patience, Tries
+from swift_provider.client.seen_containers import SeenContainers
 from swift_provider.client.slots import Lane, Slots
 from swift_provider.errors import (
     AccessDeniedError,
@@ -52,10 +53,6 @@ from swift_provider.errors import (
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-
-#: How long a successful response counts as proof that the container exists, so that a
-#: 404 is about the object.
-CONTAINER_SEEN_SECONDS = 30.0
 
 #: Ask all replicas, and no cache in between.
 _NEWEST = {b"X-Newest": b"true", b"Cache-Control": b"no-cache"}
@@ -107,7 +104,7 @@ class Requester:
         self._authenticator = authenticator
         self._slots = slots
         self._patience = patience
-        self._containers_seen: dict[str, float] = {}
+        self._seen = SeenContainers(self.clock)
         self._hurried = False
         self._sleepers: set[Deferred[None]] = set()
 
@@ -316,8 +313,6 @@ class Requester:
             raise
         if not exchange.kept:
             exchange.close()
-        if request.container is not None and 200 <= exchange.status < 300:
-            self._containers_seen[request.container] = self.clock.seconds()
         return result
 
     async def _answered(
@@ -327,6 +322,7 @@ class Requester:
         handle: Callable[[Exchange], Awaitable[Result]],
     ) -> Result:
         authorization = await self._authenticator.authorize()
+        self._seen.use(authorization.storage_url)
         try:
             await self._send(request, exchange, authorization)
         except ConnectionFailedError as error:
@@ -337,7 +333,10 @@ class Requester:
             await self._refused(request, exchange, authorization)
         if request.container is not None and not is_from_swift(exchange.headers):
             raise _not_from_swift(request, exchange.status)
-        return await handle(exchange)
+        result = await handle(exchange)
+        if request.container is not None and 200 <= exchange.status < 300:
+            self._seen.add(request.container, authorization.storage_url)
+        return result
 
     async def _send(
         self, request: Request, exchange: Exchange, authorization: Authorization
@@ -375,7 +374,7 @@ class Requester:
             # server may never read the rest of a body that it refused.
             exchange.distrust_connection()
         if status == 404:
-            raise self._not_found(request, exchange, body)
+            raise self._not_found(request, exchange, authorization.storage_url, body)
         if not means_what_it_says(status, exchange.headers):
             raise _not_from_swift(request, status, body)
         is_conditional = b"If-None-Match" in request.headers or b"If-Match" in request.headers
@@ -386,7 +385,9 @@ class Requester:
 
     # What a 404 means
 
-    def _not_found(self, request: Request, exchange: Exchange, body: bytes) -> SwiftError:
+    def _not_found(
+        self, request: Request, exchange: Exchange, storage_url: str, body: bytes
+    ) -> SwiftError:
         details = {"status": 404, "transaction_id": transaction_id(exchange.headers)}
         container_is_missing = None
         if details["transaction_id"] is not None:  # no other sign of Swift belongs to a 404
@@ -395,7 +396,7 @@ class Requester:
             return _not_from_swift(request, 404)
         else:
             # Only the container can tell whether Swift is there at all.
-            self._containers_seen.pop(request.container, None)
+            self._seen.forget(request.container)
         if request.container is None:
             return request.target.error(
                 AccessDeniedError, "no such account: check the storage URL", **details
@@ -403,19 +404,17 @@ class Requester:
         if request.name is None or container_is_missing is True:
             return _no_container(request, details)
         if container_is_missing is False and request.method != "PUT":
-            self._containers_seen[request.container] = self.clock.seconds()
+            self._seen.add(request.container, storage_url)
         return request.target.error(ObjectNotFoundError, "there is no such object", **details)
 
     async def _check_container(self, request: Request, missing: ObjectNotFoundError) -> bool:
-        """Swift answers 404 alike for a missing object and a missing container.
+        """Find out whether a 404 is about the object or about its container.
 
         :returns: whether the 404 is Swift's; if not, the object may be there.
         :raises ContainerNotFoundError: if it is the container that is missing.
         """
         assert request.container is not None
-        seen = self._containers_seen.get(request.container)
-        recently = seen is not None and self.clock.seconds() - seen < CONTAINER_SEEN_SECONDS
-        if recently and request.method != "PUT":
+        if self._seen.recently(request.container) and request.method != "PUT":
             return True
         try:
             answered = await self.perform(Request("HEAD", request.container), _transaction_id)
@@ -427,7 +426,7 @@ class Requester:
                 return False
             # This user may not look at the container, but Swift looked for the object,
             # so there is a container.
-            self._containers_seen[request.container] = self.clock.seconds()
+            self._seen.add(request.container, self._seen.storage_url)
             return True
         # A proxy that removes the ids removes them from both answers.
         return missing.transaction_id is not None or answered is None

@@ -27,6 +27,7 @@ from swift_provider.errors import (
     TimedOutError,
 )
 from tests.client.conftest import Faulty, PutObject, Sink
+from tests.client.identity.keystone_standin import endpoint, running_standin
 from tests.client.trouble import (
     HUGE,
     LARGE,
@@ -350,6 +351,27 @@ async def test_a_container_that_is_gone_is_named(
     assert gone.status_code == 204
     with pytest.raises(ContainerNotFoundError, match=container):
         await store.put("name", make_file(b"x"))
+
+
+async def test_what_was_seen_at_one_storage_url_proves_nothing_at_another(faulty: Faulty) -> None:
+    """When the catalogue's URL changes, a 404 of the new place may be about the container."""
+    old, new = faulty.storage_url, f"{faulty.storage_url}-new"
+    with running_standin() as keystone:
+        keystone.endpoints = [endpoint(old)]
+        auth = {"auth_url": keystone.url, "user_id": "u", "password": "pa55"}
+        store = faulty.store("media", storage_url=None, auth_type="v3password", auth=auth)
+        faulty.proxy.add(
+            Answer(404, b"NoSuchKey", match=("GET", "/media")),
+            Answer(401, match=("GET", "/media")),
+            Answer(404, b"<html>", match=(None, "-new/media"), times=2),
+        )
+        with pytest.raises(ObjectNotFoundError):
+            await store.get("object")
+        keystone.endpoints = [endpoint(new)]
+        with pytest.raises(ContainerNotFoundError):
+            await store.get("object")
+    seen = [(seen.method, "-new" in seen.path) for seen in faulty.proxy.requests]
+    assert seen == [("GET", False), ("GET", False), ("GET", True), ("HEAD", True)]
 
 
 async def test_an_odd_404_is_worth_another_try(

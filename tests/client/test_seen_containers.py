@@ -1,0 +1,56 @@
+"""The memory of containers that exist."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.task import Clock
+
+from swift_provider.client.seen_containers import CONTAINER_SEEN_SECONDS, SeenContainers
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def seen(clock: Clock) -> SeenContainers:
+    seen = SeenContainers(clock)
+    seen.use("here")
+    seen.add("media", "here")
+    return seen
+
+
+def test_a_container_is_remembered_for_half_a_minute(seen: SeenContainers, clock: Clock) -> None:
+    """The time begins with the latest answer."""
+    assert not seen.recently("other")
+    clock.advance(CONTAINER_SEEN_SECONDS - 1)
+    assert seen.recently("media")
+    seen.add("media", "here")
+    clock.advance(CONTAINER_SEEN_SECONDS - 1)
+    assert seen.recently("media")
+    clock.advance(1)
+    assert not seen.recently("media")
+
+
+def test_it_does_not_outlive_a_step_of_the_clock(seen: SeenContainers, clock: Clock) -> None:
+    """After the clock was set back nobody knows how long ago it was seen."""
+    clock.rightNow -= 10
+    assert not seen.recently("media")
+
+
+def test_another_storage_url_is_another_account(seen: SeenContainers) -> None:
+    """All is forgotten, and a late answer of the old account says nothing of the new one."""
+    seen.use("here")
+    assert seen.recently("media")
+    seen.use("there")
+    assert not seen.recently("media")
+    seen.add("media", "here")
+    assert not seen.recently("media")
+
+
+def test_a_container_can_be_forgotten(seen: SeenContainers) -> None:
+    """Also one that was never seen."""
+    seen.forget("media")
+    seen.forget("other")
+    assert not seen.recently("media")
