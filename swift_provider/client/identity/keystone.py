@@ -21,11 +21,20 @@ from keystoneauth1.identity.base import BaseIdentityPlugin
 from swift_provider._version import __version__
 from swift_provider.client.identity import catalogue, sign_in_methods
 from swift_provider.client.identity.clouds import Cloud
+from swift_provider.client.identity.keystone_session import (
+    Deadline,
+    KeystoneSession,
+    LimitedAdapter,
+)
 from swift_provider.client.identity.storage_url import filled, usable_url
 from swift_provider.client.retry import retry_after_seconds
 from swift_provider.errors import AuthError, AuthUnavailableError, ConfigError
 
 _SHOWN_CHARACTERS = 400
+
+#: A sign-in is this many requests to Keystone at most: its versions, the token, and one
+#: for methods that sign in twice.
+SIGN_IN_REQUESTS = 3
 
 
 @dataclass(frozen=True)
@@ -46,12 +55,15 @@ class Keystone:
 
     :param connect_timeout: seconds to wait for a connection.
     :param response_timeout: seconds to wait for the next bytes of an answer.
+    :ivar seconds: the longest that a sign-in takes; only the search for the host's address
+        is not counted.
     :raises ConfigError: if the cloud's options do not suit its sign-in method.
     """
 
     def __init__(self, cloud: Cloud, connect_timeout: float, response_timeout: float) -> None:
         self._cloud = cloud
         self._timeout = (connect_timeout, response_timeout)
+        self.seconds = SIGN_IN_REQUESTS * (connect_timeout + response_timeout)
         self._plugin = sign_in_methods.load_plugin(cloud.auth_type, cloud.auth_options, cloud.title)
         self._secrets = sign_in_methods.secrets(cloud.auth_type, cloud.auth_options)
         # The caller decides when to sign in again. keystoneauth1 would do so by itself,
@@ -71,7 +83,10 @@ class Keystone:
         """
         _check_files(self._cloud)
         try:
-            with requests.Session() as http:
+            deadline = Deadline()
+            with requests.Session() as http, deadline.running(self.seconds):
+                for scheme in ("http://", "https://"):
+                    http.mount(scheme, LimitedAdapter(deadline))
                 return self._grant(self._session(http))
         except (AuthError, ConfigError):
             raise
@@ -81,7 +96,7 @@ class Keystone:
             raise self._translate(error) from None
 
     def _session(self, http: requests.Session) -> session.Session:
-        return _QuietSession(
+        return KeystoneSession(
             auth=self._plugin,
             session=http,
             verify=self._cloud.verify,
@@ -202,22 +217,6 @@ class Keystone:
         if len(text) > _SHOWN_CHARACTERS:
             text = text[:_SHOWN_CHARACTERS] + "…"
         return text
-
-
-class _QuietSession(session.Session):
-    """A session that writes no request or answer to the log: some hold a token.
-
-    :param time_limits: seconds to wait for a connection, and for the next bytes.
-    """
-
-    def __init__(self, *, time_limits: tuple[float, float], **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._time_limits = time_limits
-
-    def request(self, *arguments: Any, **options: Any) -> requests.Response:
-        options["log"] = False
-        options.setdefault("timeout", self._time_limits)
-        return super().request(*arguments, **options)
 
 
 def _lifetime(access: Any) -> float | None:

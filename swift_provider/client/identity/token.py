@@ -54,10 +54,6 @@ LONGEST_RETRY_AFTER_SECONDS = 300.0
 #: and both double while the rejections go on.
 FIRST_REJECTION_SECONDS = 5.0
 
-#: A sign-in is this many requests to Keystone at most: its versions, the token, and one
-#: for methods that sign in twice.
-SIGN_IN_REQUESTS = 3
-
 #: The least lifetime that a token is taken to have. A lifetime of 0 would mean a sign-in
 #: for each request.
 SHORTEST_LIFETIME_SECONDS = 5.0
@@ -120,7 +116,6 @@ class Authenticator:
         self._observer = observer
         self._make_keystone = partial(Keystone, cloud, connect_timeout, response_timeout)
         self._keystone = self._make_keystone()
-        self._sign_in_seconds = SIGN_IN_REQUESTS * (connect_timeout + response_timeout)
         self._token: _Token | None = None
         self._signing_in = False
         self._waiting: list[Deferred[Authorization]] = []
@@ -187,12 +182,14 @@ class Authenticator:
         self._signing_in = True
         started = self._reactor.seconds()
         running = maybeDeferred(self._run_in_thread, self._keystone.sign_in)
-        running.addTimeout(self._sign_in_seconds, self._reactor, self._sign_in_timed_out)
+        running.addTimeout(self._keystone.seconds, self._reactor, self._sign_in_timed_out)
         running.addCallback(self._granted, started)
         running.addErrback(self._failed)
 
     def _sign_in_timed_out(self, result: object, seconds: float) -> NoReturn:
-        """requests limits each silence, not the whole: Keystone may send a byte a minute."""
+        """The thread's own limit is the same. It may end later, such as after a slow search
+        for Keystone's address.
+        """
         # The thread still uses the old one, and each is for one thread only.
         self._keystone = self._make_keystone()
         raise AuthUnavailableError(f"Keystone did not complete the sign-in within {seconds:g} s")

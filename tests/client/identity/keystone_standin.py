@@ -11,6 +11,7 @@ import contextlib
 import datetime
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -35,6 +36,7 @@ class Standin:
     :ivar lifetime: of the tokens, in seconds; ``None`` for tokens that do not expire.
     :ivar sign_ins: the number of sign-ins, faults included.
     :ivar paths: of all requests.
+    :ivar trickles: whether answers come a byte at a time, without end.
     :ivar going: clear it to make sign-ins wait.
     """
 
@@ -46,6 +48,7 @@ class Standin:
         self.service_type = "object-store"
         self.sign_ins = 0
         self.paths: list[str] = []
+        self.trickles = False
         self.going = threading.Event()
         self.going.set()
 
@@ -114,7 +117,15 @@ def running_standin() -> Iterator[Standin]:
             self.end_headers()
             # The client may have given up and closed the connection.
             with contextlib.suppress(OSError):
+                if standin.trickles:
+                    self._trickle()
                 self.wfile.write(content)
+
+        def _trickle(self) -> None:
+            """Send spaces, which JSON allows, until the client has gone."""
+            while standin.trickles:
+                self.wfile.write(b" ")
+                time.sleep(0.02)
 
         def log_message(self, *arguments: object) -> None:
             """Nothing on standard error."""
@@ -123,7 +134,10 @@ def running_standin() -> Iterator[Standin]:
         standin = Standin(server.server_address[1])
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield standin
-        standin.going.set()
-        server.shutdown()
-        thread.join()
+        try:
+            yield standin
+        finally:
+            standin.going.set()
+            standin.trickles = False
+            server.shutdown()
+            thread.join()
