@@ -67,6 +67,9 @@ _CRC32 = re.compile(r"[0-9a-f]{8}")
 #: Well above any size; ``int`` refuses some thousand digits.
 _NUMBER = re.compile(r"[0-9]{1,30}")
 
+#: A terminal would obey control characters.
+_NOT_IN_AN_ID = re.compile(r"[^!-~]+")
+
 #: Statuses of a busy server. 498 comes from Swift's ratelimit middleware once a request
 #: would have to wait too long. 499 is Swift's "client disconnect": here it means that the
 #: framing broke.
@@ -210,7 +213,7 @@ def _number(headers: Headers, name: bytes) -> int | None:
 def transaction_id(headers: Headers) -> str | None:
     """The id under which the cluster's operators find this request in their logs."""
     found = header(headers, b"X-Trans-Id") or header(headers, b"X-Openstack-Request-Id")
-    return found[:100] or None
+    return _NOT_IN_AN_ID.sub("", found)[:100] or None
 
 
 def retry_after(headers: Headers) -> float | None:

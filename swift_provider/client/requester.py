@@ -35,6 +35,7 @@ from swift_provider.client.next_turn import next_turn
 from swift_provider.client.observer import Observer
 from swift_provider.client.request import Request
 from swift_provider.client.retry import Patience, Tries
+from swift_provider.client.secrets_hidden import header_secrets
 from swift_provider.client.seen_containers import SeenContainers
 from swift_provider.client.slots import Lane, Slots
 from swift_provider.errors import (
@@ -367,8 +368,11 @@ class Requester:
             body = await exchange.read(ERROR_BODY_BYTES)
         except TemporaryError:
             body = b""  # cut off or silent, but the status is known
-        for secret in filter(None, authorization.headers.values()):
-            body = body.replace(secret, b"...")  # some gateways repeat the request they refuse
+        if status == 407:
+            body = b""  # the proxy's, which may repeat the password for the proxy
+        # Some gateways repeat the request that they refuse.
+        secrets = header_secrets(authorization.headers.values())
+        body = secrets.hidden(body.decode("utf-8", "replace")).encode("utf-8")
         if status in (408, 499) or request.size:
             # After 408 and 499 the server has lost the framing of this connection. And a
             # server may never read the rest of a body that it refused.

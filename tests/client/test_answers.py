@@ -211,11 +211,15 @@ def test_a_header_that_is_missing() -> None:
         (headers_of(X_Trans_Id="tx1", X_Openstack_Request_Id="tx2"), "tx1"),
         (headers_of(X_Openstack_Request_Id="tx2"), "tx2"),
         (headers_of(X_Trans_Id="t" * 1000), "t" * 100),
+        (Headers({b"X-Trans-Id": [b"tx\x1b[2J\x1b]0;t\x07\x9b31m \xc3\xa4"]}), "tx[2J]0;t31m"),
+        (Headers({b"X-Trans-Id": [b"\x1b\x07"]}), None),
         (Headers(), None),
     ],
 )
 def test_the_transaction_id(headers: Headers, expected: str | None) -> None:
-    """Swift's id comes before OpenStack's, and a long one is cut."""
+    """Swift's id comes before OpenStack's, and a long one is cut. A terminal would obey
+    control characters.
+    """
     assert transaction_id(headers) == expected
 
 

@@ -26,6 +26,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from swift_provider.client.secrets_hidden import clean, header_secrets
 from swift_provider.errors import ConfigError
 
 _LONGEST_ANSWER_BYTES = 16 * 1024
@@ -121,6 +122,7 @@ class _Handshake(Protocol):
         factory: IProtocolFactory,
         ready: Deferred[IProtocol],
     ) -> None:
+        self._secrets = header_secrets([authorization] if authorization else [])
         self._request = b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n" % (netloc, netloc)
         if authorization is not None:
             self._request += b"Proxy-Authorization: %b\r\n" % authorization
@@ -147,7 +149,8 @@ class _Handshake(Protocol):
     def _answered(self, head: bytes, rest: bytes) -> None:
         status = head.split(b"\r\n", 1)[0].split(b" ", 2)
         if len(status) < 2 or not status[0].startswith(b"HTTP/1.") or status[1][:1] != b"2":
-            shown = b" ".join(status[1:])[:80].decode("ascii", "replace")
+            said = b" ".join(status[1:]).decode("latin-1")
+            shown = clean(self._secrets.hidden(said))[:80]
             self._fail(f"it answered CONNECT with {shown!r}")
             return
         assert self.transport is not None

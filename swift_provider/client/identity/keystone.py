@@ -28,6 +28,7 @@ from swift_provider.client.identity.keystone_session import (
 )
 from swift_provider.client.identity.storage_url import filled, usable_url
 from swift_provider.client.retry import retry_after_seconds
+from swift_provider.client.secrets_hidden import Secrets, clean
 from swift_provider.errors import AuthError, AuthUnavailableError, ConfigError
 
 _SHOWN_CHARACTERS = 400
@@ -65,7 +66,7 @@ class Keystone:
         self._timeout = (connect_timeout, response_timeout)
         self.seconds = SIGN_IN_REQUESTS * (connect_timeout + response_timeout)
         self._plugin = sign_in_methods.load_plugin(cloud.auth_type, cloud.auth_options, cloud.title)
-        self._secrets = sign_in_methods.secrets(cloud.auth_type, cloud.auth_options)
+        self._secrets = Secrets(sign_in_methods.secrets(cloud.auth_type, cloud.auth_options))
         # The caller decides when to sign in again. keystoneauth1 would do so by itself,
         # and repeatedly if tokens are short-lived or the local clock is wrong.
         self._plugin.reauthenticate = False
@@ -211,9 +212,7 @@ class Keystone:
     def _safe_text(self, error: BaseException) -> str:
         """The error's text as one short line, with the secrets replaced by stars."""
         text = str(error.strerror if isinstance(error, OSError) and error.strerror else error)
-        text = "".join(c for c in " ".join(text.split()) if c.isprintable())
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
+        text = clean(self._secrets.hidden(text))
         if len(text) > _SHOWN_CHARACTERS:
             text = text[:_SHOWN_CHARACTERS] + "…"
         return text

@@ -36,6 +36,7 @@ class Standin:
     :ivar lifetime: of the tokens, in seconds; ``None`` for tokens that do not expire.
     :ivar sign_ins: the number of sign-ins, faults included.
     :ivar paths: of all requests.
+    :ivar token: that it issues; ``""`` for a new one each time.
     :ivar trickles: whether answers come a byte at a time, without end.
     :ivar going: clear it to make sign-ins wait.
     """
@@ -48,6 +49,7 @@ class Standin:
         self.service_type = "object-store"
         self.sign_ins = 0
         self.paths: list[str] = []
+        self.token = ""
         self.trickles = False
         self.going = threading.Event()
         self.going.set()
@@ -61,7 +63,7 @@ class Standin:
         self.going.wait(30)
         if self.faults:
             return self.faults.pop(0)
-        token = {"X-Subject-Token": f"token-{self.sign_ins}"}
+        token = {"X-Subject-Token": self.token or f"token-{self.sign_ins}"}
         return 201, token, json.dumps({"token": self._token()})
 
     def sign_in_v1(self) -> tuple[int, dict[str, str], str]:

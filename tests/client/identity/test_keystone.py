@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import base64
+import html
+import json
 import logging
+from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 
@@ -124,6 +128,23 @@ def test_discovery(harness: Harness) -> None:
     options = {"auth_url": harness.keystone.url, "user_id": "u", "password": "p"}
     harness.sign_in_to(auth_type="password", auth_options=options)
     assert harness.token() == "token-1"
+
+
+@pytest.mark.parametrize("form", [str, repr, json.dumps, quote, html.escape])
+@pytest.mark.parametrize("password", ["pa  s3\\cret", "pa's3\"cret", "pä\u200bs3<cret> "])
+def test_no_form_of_the_password_is_shown(
+    harness: Harness, password: str, form: Callable[[str], str]
+) -> None:
+    """Keystone may repeat a password that it refuses, encoded in some way."""
+    options = {"auth_url": harness.keystone.url, "user_id": "u", "password": password}
+    harness.sign_in_to(auth_options=options)
+    message = f"Invalid input: {form(password)} is not good"
+    harness.keystone.fail(400, json.dumps({"error": {"message": message}}))
+    error = harness.get()
+    assert "Invalid input: " in str(error)
+    assert "***" in str(error)
+    assert "s3" not in str(error)
+    assert "cret" not in str(error)
 
 
 @pytest.mark.parametrize("field", ["verify", "cert"])
