@@ -9,6 +9,8 @@ reached in the same way. For https the proxy is asked for a tunnel (RFC 9110 sec
 from __future__ import annotations
 
 import base64
+import os
+import re
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +25,7 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -30,6 +33,11 @@ from swift_provider.client.secrets_hidden import clean, header_secrets
 from swift_provider.errors import ConfigError
 
 _LONGEST_ANSWER_BYTES = 16 * 1024
+
+#: What a proxy may send in a tunnel that it has opened, if it cannot reach the host after
+#: all. TLS never begins like this.
+_BUSY = re.compile(rb"HTTP/1\.[01] (?:5\d\d|408|429)")
+_BUSY_BYTES = len(b"HTTP/1.1 502")
 
 
 @dataclass(frozen=True)
@@ -47,12 +55,20 @@ class Proxy:
 def proxy_for(url: str) -> Proxy | None:
     """The proxy that the environment names for this URL; ``None`` for a direct connection.
 
-    :raises ConfigError: if it is not an ``http://`` proxy.
+    :raises ConfigError: if it is malformed, or not an ``http://`` proxy.
     """
     chosen = select_proxy(url, get_environ_proxies(url))
     if not chosen:
         return None
-    parts = urlsplit(chosen if "://" in chosen else f"http://{chosen}")
+    try:
+        parts = urlsplit(chosen if "://" in chosen else f"http://{chosen}")
+        port = parts.port
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # not chained: it quotes the URL
+        raise ConfigError(
+            f"{_variable(url, chosen)} is not a URL like http://user:password@host:port: write "
+            "'/' as %2F, '@' as %40 and ':' as %3A in its user and password, and check its port"
+        ) from None
     if parts.scheme != "http" or not parts.hostname:
         raise ConfigError(
             f"the proxy for {urlsplit(url).scheme} in the environment must be "
@@ -62,7 +78,14 @@ def proxy_for(url: str) -> Proxy | None:
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = b"Basic " + base64.b64encode(pair.encode())
-    return Proxy(parts.hostname, parts.port or 80, authorization)
+    return Proxy(parts.hostname, port or 80, authorization)
+
+
+def _variable(url: str, chosen: str) -> str:
+    """The name of the environment variable that holds a proxy's URL."""
+    scheme = urlsplit(url).scheme
+    names = [f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY"]
+    return next((name for name in names if os.environ.get(name) == chosen), names[0])
 
 
 class TunnelRefusedError(ConnectError):
@@ -130,14 +153,19 @@ class _Handshake(Protocol):
         self._ready: Deferred[IProtocol] | None = ready
         self._answer = b""
         self._inner: IProtocol | None = None
+        #: The first bytes from the tunnel, until they show what they are; then ``None``.
+        self._first: bytes | None = b""
+        self._ended = False
 
     def begin(self) -> None:
         assert self.transport is not None
         self.transport.write(self._request + b"\r\n")
 
     def dataReceived(self, data: bytes) -> None:
+        if self._ended:
+            return
         if self._inner is not None:
-            self._inner.dataReceived(data)
+            self._pass_on(data)
             return
         self._answer += data
         head, end, rest = self._answer.partition(b"\r\n\r\n")
@@ -149,9 +177,7 @@ class _Handshake(Protocol):
     def _answered(self, head: bytes, rest: bytes) -> None:
         status = head.split(b"\r\n", 1)[0].split(b" ", 2)
         if len(status) < 2 or not status[0].startswith(b"HTTP/1.") or status[1][:1] != b"2":
-            said = b" ".join(status[1:]).decode("latin-1")
-            shown = clean(self._secrets.hidden(said))[:80]
-            self._fail(f"it answered CONNECT with {shown!r}")
+            self._fail(f"it answered CONNECT with {self._shown(b' '.join(status[1:]))}")
             return
         assert self.transport is not None
         address: IAddress = self.transport.getPeer()
@@ -163,7 +189,32 @@ class _Handshake(Protocol):
         if ready is not None:
             ready.callback(inner)
         if rest:
-            inner.dataReceived(rest)
+            self._pass_on(rest)
+
+    def _pass_on(self, data: bytes) -> None:
+        inner = self._inner
+        assert inner is not None
+        if self._first is not None:
+            data = self._first + data
+            if data.startswith(b"H") and len(data) < _BUSY_BYTES:
+                self._first = data
+                return
+            self._first = None
+            if _BUSY.match(data):
+                self._close_tunnel(inner, data.split(b"\r\n", 1)[0])
+                return
+        inner.dataReceived(data)
+
+    def _close_tunnel(self, inner: IProtocol, status: bytes) -> None:
+        """End the connection inside, which would report a TLS error: that is final."""
+        self._ended = True
+        reason = f"it opened one and then answered {self._shown(status[9:])}"
+        assert isinstance(inner, TLSMemoryBIOProtocol)  # all that goes through a tunnel
+        inner.failVerification(Failure(TunnelRefusedError(reason)))
+
+    def _shown(self, status: bytes) -> str:
+        """The status of an answer, without the password, which it may repeat."""
+        return repr(clean(self._secrets.hidden(status.decode("latin-1")))[:80])
 
     def _fail(self, reason: str) -> None:
         ready, self._ready = self._ready, None

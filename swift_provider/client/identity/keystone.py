@@ -19,6 +19,7 @@ from keystoneauth1.access.service_catalog import ServiceCatalog
 from keystoneauth1.identity.base import BaseIdentityPlugin
 
 from swift_provider._version import __version__
+from swift_provider.client.http.proxies import proxy_for
 from swift_provider.client.identity import catalogue, sign_in_methods
 from swift_provider.client.identity.clouds import Cloud
 from swift_provider.client.identity.keystone_session import (
@@ -165,8 +166,13 @@ class Keystone:
             # Its text may quote a header in an escaped form, where _safe_text would not
             # recognise the secret.
             message = f"{type(cause.original).__name__} at {place}{self._hint()}"
-            final = isinstance(cause.original, ValueError)
-            return AuthError(message) if final else AuthUnavailableError(message)
+            if not isinstance(cause.original, ValueError):
+                return AuthUnavailableError(message)
+            try:
+                proxy_for(self.auth_url)
+            except ConfigError as malformed:
+                return malformed
+            return AuthError(message)
         if isinstance(cause, exceptions.ConnectionError):
             return self._unreachable(cause, place)
         if isinstance(cause, exceptions.EmptyCatalog):

@@ -27,7 +27,7 @@ from swift_provider.errors import (
     UntrustedServerError,
 )
 from tests.client.conftest import Faulty, Sink
-from tests.client.trouble import until
+from tests.client.trouble import NO_PATIENCE, until
 from tests.servers.faults import Cut, in_response
 from tests.servers.forward_proxy import ForwardProxy
 from tests.servers.tls import Authority
@@ -251,7 +251,11 @@ async def test_a_wrong_password_says_so(
 
 
 class Rude(Protocol):
-    """A proxy that sends ``factory.answer``; ``None`` for no answer, ``b""`` for a close."""
+    """A proxy that sends ``factory.answer``; ``None`` for no answer, ``b""`` for a close.
+    With ``factory.inside``, that follows in the tunnel, ``factory.piece`` bytes at once.
+    """
+
+    asked = False
 
     def connectionMade(self) -> None:
         self.factory.open += 1  # type: ignore[attr-defined]
@@ -259,9 +263,20 @@ class Rude(Protocol):
     def dataReceived(self, data: bytes) -> None:
         answer = self.factory.answer  # type: ignore[attr-defined]
         if answer is not None:
+            if self.asked:
+                return
             self.transport.write(answer)  # type: ignore[union-attr]
-            if not answer or answer.endswith(b"\r\n\r\n"):
+            if self.factory.inside:  # type: ignore[attr-defined]
+                self.asked = True
+                reactor.callLater(0.01, self.speak, self.factory.inside)  # type: ignore[attr-defined]
+            elif not answer or answer.endswith(b"\r\n\r\n"):
                 self.transport.loseConnection()  # type: ignore[union-attr]
+
+    def speak(self, left: bytes) -> None:
+        piece = self.factory.piece  # type: ignore[attr-defined]
+        self.transport.write(left[:piece])  # type: ignore[union-attr]
+        if left[piece:]:
+            reactor.callLater(0.001, self.speak, left[piece:])  # type: ignore[attr-defined]
 
     def connectionLost(self, reason: Any = None) -> None:
         self.factory.open -= 1  # type: ignore[attr-defined]
@@ -271,7 +286,7 @@ class Rude(Protocol):
 async def rude(environment: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     factory: Any = Factory.forProtocol(Rude)
     factory.noisy = False
-    factory.answer, factory.open = None, 0
+    factory.answer, factory.open, factory.inside = None, 0, b""
     listening = reactor.listenTCP(0, factory, interface="127.0.0.1")
     environment.setenv("https_proxy", f"http://127.0.0.1:{listening.getHost().port}")
     yield factory
@@ -307,6 +322,31 @@ async def test_a_proxy_that_opens_no_tunnel(
     store = Store(make_client(storage_url=URL), "box")
     with pytest.raises(ConnectionFailedError, match=f"the proxy opened no tunnel.*{reason}"):
         await store.get("object")
+    await closed(rude)
+
+
+@pytest.mark.parametrize("status", [b"502 Bad Gateway", b"504 Time-out", b"429 Slow down"])
+@pytest.mark.parametrize("piece", [1, 1000])
+async def test_a_tunnel_in_which_the_proxy_answers(
+    make_client: Callable[..., SwiftClient], rude: Any, status: bytes, piece: int
+) -> None:
+    """A proxy that cannot reach Swift after all is worth another try; it is no TLS error."""
+    rude.answer = b"HTTP/1.1 200 OK\r\n\r\n"
+    rude.inside, rude.piece = b"HTTP/1.1 %b\r\n\r\n" % status, piece
+    store = Store(make_client(storage_url=URL, patience=NO_PATIENCE), "box")
+    with pytest.raises(ConnectionFailedError, match=f"opened one and then .*{status.decode()}"):
+        await store.get("object")
+    await closed(rude)
+
+
+async def test_a_tunnel_to_a_port_without_tls(
+    make_client: Callable[..., SwiftClient], rude: Any
+) -> None:
+    """An https URL for an http port stays a final error."""
+    rude.answer = b"HTTP/1.1 200 OK\r\n\r\n"
+    rude.inside, rude.piece = b"HTTP/1.1 400 Bad Request\r\n\r\n", 1000
+    with pytest.raises(UntrustedServerError, match="no TLS connection"):
+        await Store(make_client(storage_url=URL), "box").get("object")
     await closed(rude)
 
 
@@ -451,6 +491,43 @@ def test_a_proxy_that_cannot_be_used(environment: pytest.MonkeyPatch, url: str) 
     with pytest.raises(ConfigError, match="the proxy for https") as caught:
         proxy_for("https://swift.example.org/")
     assert "word" not in str(caught.value)
+
+
+MALFORMED = [
+    "http://user:s3/cret@127.0.0.1:1",
+    "http://user:s3cret@127.0.0.1:port",
+    "http://user:s3cret@127.0.0.1:99999",
+    "http://user:s3cret@[::1",
+    f"http://user:s3cret@{'a' * 70}.example:1",
+]
+
+
+@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "all_proxy"])
+@pytest.mark.parametrize("url", MALFORMED)
+def test_a_malformed_proxy_is_named(
+    environment: pytest.MonkeyPatch, url: str, variable: str
+) -> None:
+    """The message names the variable, and nothing of the URL: the password may be anywhere."""
+    environment.setenv(variable, url)
+    with pytest.raises(ConfigError, match=f"^{variable} is not a URL like") as caught:
+        proxy_for("https://swift.example.org/")
+    assert not any(part in str(caught.value) for part in ("s3", "cret", "127"))
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("url", MALFORMED[:1])
+async def test_a_malformed_proxy_ends_a_request(
+    make_client: Callable[..., SwiftClient], environment: pytest.MonkeyPatch, url: str
+) -> None:
+    """For Swift, and for Keystone as well."""
+    environment.setenv("https_proxy", url)
+    environment.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(ConfigError, match="https_proxy"):
+        await Store(make_client(storage_url=URL), "box").get("object")
+    auth = {"auth_url": "https://keystone.invalid/v3", "user_id": "u", "password": "p"}
+    client = make_client(auth_type="v3password", auth=auth)
+    with pytest.raises(ConfigError, match="https_proxy"):
+        await Store(client, "box").get("object")
 
 
 async def test_a_proxy_that_cannot_be_used_ends_a_request(
