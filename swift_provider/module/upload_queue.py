@@ -86,7 +86,7 @@ class UploadQueue:
 
     :param width: how many run at once.
     :param upload: begins an upload, in no particular log context; fires when it has
-        ended, and never fails.
+        ended, and never fails. It may raise: then no more uploads begin.
     :param remedy: ends the log lines about files that are not stored.
     """
 
@@ -179,16 +179,34 @@ class UploadQueue:
             path = next((one for one in self._waiting if one not in self._running), None)
             if path is None or self._stopped:
                 break
+            file = self._waiting[path]
+            try:
+                upload = self._upload(path, file)
+            except Exception as error:
+                # Once a homeserver was shut down, it begins no background process any more.
+                self._give_up(error)
+                break
+            del self._waiting[path]
             self._running.add(path)
-            self._upload(path, self._waiting.pop(path)).addBoth(self._ended, path)
+            upload.addBoth(self._ended, path)
         self._metrics.uploads_waiting(len(self._waiting))
+
+    def _give_up(self, error: Exception) -> None:
+        """Begin no more uploads, and drop those that wait."""
+        logger.warning("No more uploads to Swift can begin: %s", error)
+        left = list(self._waiting)
+        for path in left:
+            self.discard(path)
+            self._metrics.upload_dropped()
+        self.stop(left)
 
     def _ended(self, result: object, path: str) -> None:
         self._running.discard(path)
         if self._waiting and not self._start_is_due:
             # On the next turn, so that uploads that fail at once do not block the reactor.
             self._start_is_due = True
-            self._reactor.callLater(0, self._start)
+            # callLater(0) would wait for a clock that is set back meanwhile.
+            self._reactor.callFromThread(self._start)
 
     def _report(self) -> None:
         self._report_timer = None

@@ -17,10 +17,12 @@ from prometheus_client import REGISTRY
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
+from swift_provider.client import FileSource
 from swift_provider.errors import FileChangedError
 from swift_provider.module import upload_queue
 from swift_provider.module.metrics import Metrics
 from swift_provider.module.upload_queue import MAX_HELD, UploadQueue, WaitingFile
+from tests.client.trouble import until
 from tests.module.conftest import MakeEntry, Servers
 from tests.module.homeservers import FORBIDDEN, Homeserver, media_path, there
 from tests.module.storage import Storage
@@ -28,12 +30,19 @@ from tests.servers.faults import ON_REQUEST, Stall
 from tests.servers.tls import make_ca
 
 
+class Reactor(Clock):
+    """A clock with the other way to wait for the next turn."""
+
+    def callFromThread(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.callLater(0, function, *arguments)
+
+
 class Place:
     """A queue of which two uploads run at once; an upload ends when the test says so."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.clock = Clock()
+        self.clock = Reactor()
         self.running: dict[str, Deferred[None]] = {}
         self.labels = {"server_name": "here", "container": uuid4().hex}
         self.queue = UploadQueue(
@@ -91,7 +100,7 @@ def test_uploads_that_end_at_once(place: Place, monkeypatch: pytest.MonkeyPatch)
 
     place.add("a", "b", *(f"more{number}" for number in range(100)))
     monkeypatch.setattr(place.queue, "_upload", fail)
-    monkeypatch.setattr(place.clock, "callLater", lambda _, start: due.append(start))
+    monkeypatch.setattr(place.clock, "callFromThread", due.append)
     place.running["a"].callback(None)
     place.running["b"].callback(None)
     for turn in range(50):
@@ -100,6 +109,64 @@ def test_uploads_that_end_at_once(place: Place, monkeypatch: pytest.MonkeyPatch)
         assert len(due) <= 1
     assert len(begun) == 100
     assert place.metric("waiting") == 0
+
+
+def test_a_homeserver_that_was_shut_down(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If uploads cannot begin any more, those that wait are closed, counted and named."""
+    place.add("a", "b")
+    held = [FileSource.open(place.file(name)) for name in ("c", "d")]
+    for source, name in zip(held, ("c", "d"), strict=True):
+        place.queue.add(name, WaitingFile(name, source))
+
+    def refuse(path: str, file: WaitingFile) -> Deferred[None]:
+        raise RuntimeError("HomeServer has been shutdown")
+
+    monkeypatch.setattr(place.queue, "_upload", refuse)
+    with caplog.at_level(logging.WARNING):
+        place.end("a")
+    assert "HomeServer has been shutdown" in caplog.messages[0]
+    assert "2 files (c, d). Do something." in caplog.messages[1]
+    assert (place.queue.waiting, place.metric("waiting")) == ([], 0)
+    assert place.metric("dropped_total") == 2
+    for source in held:
+        with pytest.raises((OSError, ValueError)):
+            source.read_at(0, 1)
+    place.end("b")
+    place.add("e")
+    assert place.queue.is_full(1)
+    assert place.queue.waiting == []
+
+
+async def test_the_next_upload_begins_though_the_clock_was_set_back(tmp_path: Path) -> None:
+    """The queue goes on in the next turn of the reactor, whatever its clock shows."""
+    from twisted.internet import reactor
+
+    begun: list[str] = []
+    first: Deferred[None] = Deferred()
+
+    def upload(path: str, file: WaitingFile) -> Deferred[None]:
+        begun.append(path)
+        return first if path == "a" else succeed(None)
+
+    labels = {"server_name": "here", "container": uuid4().hex}
+    queue = UploadQueue(reactor, 1, upload, Metrics(**labels), "")
+    (tmp_path / "file").write_bytes(b"media")
+    for name in ("a", "b"):
+        queue.add(name, WaitingFile(str(tmp_path / "file")))
+    steps_back(reactor, 3600, lambda: first.callback(None))
+    await until(lambda: begun == ["a", "b"])
+
+
+def steps_back(reactor: Any, seconds: float, just_before: Callable[[], None]) -> None:
+    """Do something just before the reactor's clock is set back: its clock is fast meanwhile."""
+    real = reactor.seconds
+    reactor.seconds = lambda: real() + seconds
+    try:
+        just_before()
+    finally:
+        reactor.seconds = real
 
 
 def test_full(
