@@ -33,6 +33,7 @@ The last three are final. Entering one releases everything that is held, once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextvars import copy_context
 from enum import Enum
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -342,6 +343,8 @@ class StreamedDownload(Download):
         self._turns = turns
         self._requester = requester
         self._observer = requester.observer
+        # Later steps begin in the reactor or in the consumer, outside the caller's context.
+        self._context = copy_context()
         self._consumer: IConsumer | None = None
         self._done: Deferred[None] | None = None
         self._start = self._position = 0
@@ -473,7 +476,9 @@ class StreamedDownload(Download):
         self._begin_reopening(error)
 
     def _begin_reopening(self, error: SwiftError | None) -> None:
-        self._reopening = ensureDeferred(self._request_the_rest(error))
+        # A copy, because a context cannot be entered twice at the same time.
+        context = self._context.copy()
+        self._reopening = context.run(ensureDeferred, self._request_the_rest(error))
         self._reopening.addErrback(self._not_reopened)
 
     async def _request_the_rest(self, error: SwiftError | None) -> None:
