@@ -37,7 +37,7 @@ _LONGEST_ANSWER_BYTES = 16 * 1024
 #: What a proxy may send in a tunnel that it has opened, if it cannot reach the host after
 #: all. TLS never begins like this.
 _BUSY = re.compile(rb"HTTP/1\.[01] (?:5\d\d|408|429)")
-_BUSY_BYTES = len(b"HTTP/1.1 502")
+_LONGEST_STATUS_BYTES = 100
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class _Handshake(Protocol):
         assert inner is not None
         if self._first is not None:
             data = self._first + data
-            if data.startswith(b"H") and len(data) < _BUSY_BYTES:
+            if data.startswith(b"H") and b"\n" not in data and len(data) < _LONGEST_STATUS_BYTES:
                 self._first = data
                 return
             self._first = None
