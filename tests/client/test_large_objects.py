@@ -538,21 +538,6 @@ async def test_segments_of_other_tools_stay(
     assert raw.names(f"{container}_segments") == sorted(names)
 
 
-@pytest.mark.parametrize(
-    "errors", ["null", "5", "[[]]", "[{}]", "[5]", "[" * 100_000], ids=range(6)
-)
-async def test_a_deletion_whose_answer_cannot_be_read(
-    faulty: Faulty, cutting: Callable[..., Store], make_file: MakeFile, errors: str
-) -> None:
-    """Nobody knows what was deleted."""
-    store = cutting()
-    await store.put("name", make_file(content_of(SIZE)))
-    answer = b'{"Response Status": "200 OK", "Errors": %b}' % errors.encode()
-    faulty.proxy.add(Answer(200, answer, match=("DELETE", "")))
-    with pytest.raises(DamagedError, match="cannot be read"):
-        await store.delete("name")
-
-
 async def test_others_static_large_objects_are_compared(
     store: Store, container: str, make_file: MakeFile, raw: Raw
 ) -> None:

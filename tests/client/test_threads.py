@@ -101,9 +101,10 @@ async def test_a_disk_that_hangs(faulty: Faulty, container: str, gated: GatedSou
         operation_seconds=0.5,
         slowest_bytes_per_second=10**9,
     )
+    store = faulty.store(container, patience=short, connect_timeout=0.5, response_timeout=0.5)
     try:
         with pytest.raises(TimedOutError, match="not done within"):
-            await soon(begin(faulty.store(container, patience=short).put("name", gated)))
+            await soon(begin(store.put("name", gated)))
         assert puts(faulty) == []
     finally:
         gated.gate.set()
