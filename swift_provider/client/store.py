@@ -199,9 +199,10 @@ class Store:
         return None
 
     async def _is_link(self, info: ObjectInfo) -> bool:
-        """Whether these are the facts of another object, to which the asked one is a link.
+        """Whether Swift followed a link and sent the facts of another object.
 
-        See Swift's "Symlink". Whoever deletes the target sees nothing of the link.
+        See Swift's "Symlink". A link is no proof: the other object can be deleted by somebody
+        who does not know that there is a link to it.
         """
         if not info.content_location:
             return False

@@ -168,6 +168,7 @@ def _locked(folder: str) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            # This may block the reactor, for 50 ms at most: steps 1 and 2 have to be one call.
             time.sleep(LOCK_SECONDS)
         except OSError:
             break

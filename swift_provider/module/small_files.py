@@ -106,8 +106,9 @@ class SmallFiles:
     def drop(self, path: str) -> None:
         """Forget a file, because it is being deleted or replaced. May be called again.
 
-        Call it before that begins, and again when it has ended. A request in flight still
-        answers those who wait for it, but what it brings is not kept, and nobody joins it.
+        Call it before that begins, and again when it has ended. A request in flight goes on
+        for the coroutines that already wait for it. Its result is not kept, and no other
+        coroutine joins it.
         """
         self._memory.drop(path)
         self._requests.pop(path, None)

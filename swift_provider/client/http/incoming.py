@@ -42,7 +42,10 @@ class Incoming(Protocol):
         self._count = 0
 
     def end(self) -> None:
-        """The answer is there, and whoever reads its body bounds it; or there is none."""
+        """Stop counting: the request has ended, or its answer has come.
+
+        The reader of the body limits what comes from now on.
+        """
         self._on_flood = None
 
     def makeConnection(self, transport: ITransport) -> None:
