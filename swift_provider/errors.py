@@ -10,14 +10,18 @@ can be logged and shown as it is.
     ├── ConfigError                what the administrator wrote cannot be right
     │   └── LooksWrongError          a deletion so large that a setting is more likely wrong
     ├── FileChangedError           a local file changed while it was read
+    │   └── ReadingsDifferError      or the disk or the memory returns wrong bytes
     ├── DiskFullError              the local disk has no space left
     ├── DiskGoneError              the media store is not there any more
+    ├── DiskFailsError             the disk fails with one file after the other
     ├── KeptError                  the script leaves a file or an object as it is
     │   └── BadFileError             a local file is not what Synapse's database says
+    ├── NotBegunError              the run ended before it began with a file
     ├── UnsafeNameError            a name that Synapse would not use in a path
     ├── CacheError                 the script's cache.db cannot be read or written
     ├── DatabaseUnavailableError   Synapse's database cannot be reached, or refuses us
     ├── ConsumerStoppedError       the reader of a download went away
+    ├── SourceFailedError          within a copy: the source's error, not the target's
     ├── AuthError                  no token: Keystone refused, or the catalogue lacks Swift
     │   └── AuthUnavailableError     Keystone did not answer, or asked to wait  (temporary)
     └── SwiftError                 an operation on a container or an object failed
@@ -30,10 +34,12 @@ can be logged and shown as it is.
         │   └── ObjectTooLargeError    413
         ├── InsufficientStorageError 507, or a quota
         ├── UntrustedServerError     TLS failed, usually because of a certificate
+        ├── WrongLengthError         an object is not as long as its reader was told
         └── TemporaryError           a retry may help
             ├── ServerBusyError        408, 429, 498, 499, 5xx
             ├── ConnectionFailedError  refused, lost, or no such host
             ├── TimedOutError          one of our own time limits
+            │   └── SlowError            a body came too slowly, and there is another place
             └── DamagedError           length or checksum is wrong
 """
 
@@ -48,6 +54,15 @@ class SwiftProviderError(Exception):
 
     #: Whether the same operation may succeed later without a change.
     temporary = False
+    #: Which of several mirrors it is about; empty if there is only one place.
+    mirror = ""
+
+    def __str__(self) -> str:
+        return f"{self.mirror}: {self.text()}" if self.mirror else self.text()
+
+    def text(self) -> str:
+        """The message, without the name of the mirror."""
+        return super().__str__()
 
 
 class ConfigError(SwiftProviderError):
@@ -65,6 +80,12 @@ class FileChangedError(SwiftProviderError):
     """A local file grew, shrank or was replaced while it was being read."""
 
 
+class ReadingsDifferError(FileChangedError):
+    """A local file was read twice, and the second time it had other bytes, although its time
+    and size are the same.
+    """
+
+
 class DiskFullError(SwiftProviderError):
     """The local disk has no space left."""
 
@@ -73,12 +94,20 @@ class DiskGoneError(SwiftProviderError):
     """The media store is not there any more, for example because it was unmounted."""
 
 
+class DiskFailsError(SwiftProviderError):
+    """The disk fails with one file after the other: it is read-only, or broken."""
+
+
 class KeptError(SwiftProviderError):
     """The script leaves a file or an object as it is; the message says why."""
 
 
 class BadFileError(KeptError):
     """The length or the SHA-256 of a local file is not the one in Synapse's database."""
+
+
+class NotBegunError(SwiftProviderError):
+    """The run ended before it began with a file, which the next run will handle."""
 
 
 class UnsafeNameError(SwiftProviderError):
@@ -97,21 +126,40 @@ class ConsumerStoppedError(SwiftProviderError):
     """The consumer of a download stopped it, usually because the client hung up."""
 
 
+class SourceFailedError(SwiftProviderError):
+    """Within a copy: the place that is copied from failed, not the one that is copied to.
+
+    :param error: what happened there.
+    :param temporary: whether the next attempt may succeed.
+    """
+
+    def __init__(self, error: SwiftProviderError, temporary: bool) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.temporary = temporary
+        self.retry_after: float | None = getattr(error, "retry_after", None)
+
+
 class AuthError(SwiftProviderError):
     """Keystone refused the credentials, or its catalogue has no such endpoint."""
 
 
 class AuthUnavailableError(AuthError):
-    """Keystone could not be reached, answered 5xx, or asked to slow down (429).
+    """Keystone could not be reached, answered 5xx, or asked to slow down (429); or something
+    else answers in its place, such as a proxy's maintenance page.
 
     :param retry_after: seconds that Keystone asked to wait; ``None`` if it did not say.
+    :param reached: whether it is certain that there is a Keystone.
     """
 
     temporary = True
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, retry_after: float | None = None, *, reached: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.reached = reached
 
 
 class SwiftError(SwiftProviderError):
@@ -146,7 +194,7 @@ class SwiftError(SwiftProviderError):
         self.retry_after = retry_after
         super().__init__(reason)
 
-    def __str__(self) -> str:
+    def text(self) -> str:
         where = "/".join(part for part in (self.container, self.name) if part)
         details = []
         if self.status is not None:
@@ -223,6 +271,10 @@ class UntrustedServerError(SwiftError):
     """TLS failed: the certificate is not trusted, or the port does not speak TLS."""
 
 
+class WrongLengthError(SwiftError):
+    """The object is longer or shorter than the reader of the download was told."""
+
+
 class TemporaryError(SwiftError):
     """A retry may help. Raised once the allowed retries are used up."""
 
@@ -241,6 +293,10 @@ class TimedOutError(TemporaryError):
     """A time limit passed: on connecting, on the headers, on silence in a body, or on
     the whole operation. The reason says which.
     """
+
+
+class SlowError(TimedOutError):
+    """A body comes so slowly that another place is worth asking."""
 
 
 class DamagedError(TemporaryError):

@@ -6,6 +6,7 @@ handled. In CI (``CI=true``) a skipped test fails as well.
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import inspect
 import os
@@ -23,6 +24,14 @@ pytest_plugins = ["tests.servers.fixtures"]
 GRACE_SECONDS = 0.5
 GRACE_STEP_SECONDS = 0.01
 
+#: Tests with many processes under load, some of which must keep up with it. No two at once.
+HEAVY = (
+    "tests/module/test_disk_",
+    "tests/module/test_local_disk.py",
+    "tests/test_demo.py",
+    "tests/test_soak.py",
+)
+
 
 def pytest_configure() -> None:
     """Children have to feel Ctrl-C, also if this process was started to ignore it (``… &``)."""
@@ -31,12 +40,29 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """``async def test_…`` needs no decorator."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """``async def test_…`` needs no decorator; processes of pytest-xdist get whole groups."""
     for item in items:
         function = getattr(item, "obj", None)
         if inspect.iscoroutinefunction(function):
             item.obj = pytest_twisted.ensureDeferred(function)  # type: ignore[attr-defined]
+    if hasattr(config, "workerinput"):
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(_group_of(item)))
+        # The shortest groups come last, so that both processes end at about the same time.
+        items.sort(key=lambda item: item.location[0].startswith("tests/client/"))
+
+
+def _group_of(item: pytest.Item) -> str:
+    """What one process of pytest-xdist runs, one test after the other: a file, as a rule.
+
+    The tests with the two homeservers of ``tests/module/conftest.py`` are two groups, one for
+    each Synapse, so that each pair is started once.
+    """
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    if "both" in parameters:
+        return f"homeservers, {parameters['both']}"
+    return "heavy" if item.location[0].startswith(HEAVY) else item.location[0]
 
 
 def pytest_collection_finish() -> None:
@@ -61,6 +87,20 @@ def _skip_fails_in_ci(report: Any) -> Any:
         report.outcome = "failed"
         report.longrepr = f"skipped, which counts as a failure in CI: {report.longrepr[2]}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _alone(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """While a test marked ``alone`` runs, the other process of pytest-xdist runs none."""
+    if not hasattr(request.config, "workerinput"):
+        yield
+        return
+    how = fcntl.LOCK_EX if request.node.get_closest_marker("alone") else fcntl.LOCK_SH
+    with (tmp_path_factory.getbasetemp().parent / "alone.lock").open("w") as lock:
+        fcntl.flock(lock, how)
+        yield
 
 
 @pytest.fixture

@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg2
 import pytest
 import requests
 
-from tests.bench import report
+from tests.bench import beside_runs, drawings, keeping, report, rows
 from tests.bench.drivers.job import Job
+from tests.bench.kept_store import KeptStore, Size
 from tests.bench.measure import CandidateError, run
 from tests.bench.results import OURS, Comparison, Metric, Target, alternate, order
 from tests.bench.services import Cluster, Container
 from tests.servers import process
 from tests.servers.keystone import Credentials, Keystone
+from tests.servers.postgres import Postgres
 from tests.servers.swift import Swift
 
 
@@ -156,6 +160,13 @@ def test_a_child_that_hangs_is_ended(tmp_path: Path) -> None:
         run([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path, timeout=0.5)
 
 
+def test_a_child_keeps_its_input(tmp_path: Path) -> None:
+    """The process that keeps the disk ends at once when its input is closed."""
+    reads = "import os, select; print(os.read(0, 100)); print(select.select([0], [], [], 0.5)[0])"
+    used = run([sys.executable, "-c", reads], tmp_path, stdin=b"an order\n")
+    assert used.output == "b'an order\\n'\n[]\n"
+
+
 def test_objects_are_compared_with_their_files(
     keystone: Keystone, account: Credentials, swift: Swift, tmp_path: Path
 ) -> None:
@@ -218,3 +229,60 @@ def test_the_relay_is_as_slow_as_it_is_told(swift: Swift, tmp_path: Path) -> Non
         answer: requests.Response = http.get(url, timeout=30)
     assert answer.text == "OK"
     assert answer.elapsed.total_seconds() >= 0.2
+
+
+def test_names_of_rows(postgres: Postgres) -> None:
+    """Files are written under the names that PostgreSQL makes."""
+    arguments = rows.database_with_rows(postgres, "bench_rows", 10, 1000)
+    connection = psycopg2.connect(**arguments)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT media_id FROM local_media_repository")
+        assert {row[0] for row in cursor} == set(map(rows.media_id, range(1, 5)))
+        cursor.execute("SELECT media_origin, filesystem_id FROM remote_media_cache")
+        wanted = {(rows.origin(number), rows.media_id(number)) for number in range(1, 7)}
+        assert set(cursor) == wanted
+    connection.close()
+
+
+def test_runs_that_keep_the_disk(
+    keystone: Keystone,
+    account: Credentials,
+    swift: Swift,
+    clouds_yaml,
+    postgres: Postgres,
+    tmp_path: Path,
+) -> None:
+    """Ours and the script's remove the same files, Synapse starts runs, and all is measured."""
+    cluster = Cluster(tmp_path, keystone, account, swift, clouds_yaml())
+    store = KeptStore(tmp_path, cluster, postgres, Size(200, 20, 5))
+    assert store.is_left() == (20, 5)
+    costs = keeping.runs(store, tmp_path, 1, quiet)
+    assert costs.failed == {}
+    assert all(costs.judged(target) for target in costs.targets)
+    feels = beside_runs.meanwhile(store, postgres, tmp_path, 1, 1, quiet)
+    assert feels.failed == {}
+    assert feels.median(beside_runs.MEANWHILE, OURS, "runs")
+    assert all(feels.judged(target) for target in feels.targets)
+    assert store.is_left() == (20, 0)
+
+
+def test_the_plan_of_a_run(tmp_path: Path) -> None:
+    """All media are found again, by both orders."""
+    comparison = keeping.plans((1000,), tmp_path, quiet)
+    assert comparison.failed == {}
+    assert comparison.median("1,000 media", OURS, "peak")
+
+
+def test_the_plots_show_the_stored_figures(tmp_path: Path) -> None:
+    """The committed plots are those of the committed figures, which the tables have, too."""
+    drawings.main(tmp_path)
+    drawn = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert len(drawn) == 3
+    assert drawn == {path.name: path.read_text() for path in drawings.HERE.glob("*.svg")}
+    table = (drawings.HERE / "RESULTS.rst").read_text()
+    for name in drawn:
+        assert f".. image:: {name}\n" in table
+    samples = json.loads((drawings.HERE / "results.json").read_text())["samples"]
+    medians = [sorted(values["rate"])[1] for values in samples["5 KB again c=40"].values()]
+    row = "5 KB again c=40: requests/s +" + " +".join(map(report.number, medians))
+    assert re.search(row, table)

@@ -47,6 +47,9 @@ def test_demo(demo: subprocess.Popen[str], how: signal.Signals, status: int) -> 
     """Everything comes back; with --keep-running the servers stay up until a signal, then go."""
     seen = _read_until(demo, "Logs and files: ")
     assert "\nAll is well: " in seen
+    assert re.search(r"local_disk, container matrix-media: looked at .* removed [1-9]", seen)
+    assert "Limits: max_size 20.0 MiB" in seen
+    assert "Nowhere: 0" in seen
     folder = Path(seen.splitlines()[-1].removeprefix("Logs and files: "))
     urls = re.findall(r"^   (http://\S+)$", seen, re.MULTILINE)
     assert len(urls) == 3
@@ -71,3 +74,14 @@ def test_demo_stopped_early(demo: subprocess.Popen[str]) -> None:
     assert demo.returncode == 130
     with process.local_session() as http, pytest.raises(requests.ConnectionError):
         http.get(keystone, timeout=30)
+
+
+def test_help_installs_nothing() -> None:
+    """Whoever asks what the demo does has not decided to run it; no Python is needed."""
+    script = str(process.ROOT / "scripts" / "demo")
+    env = process.child_environment({"PYTHON": "no-such-python"})
+    answer = subprocess.run(
+        [script, "--help"], env=env, capture_output=True, text=True, check=False
+    )
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "--keep-running" in answer.stdout

@@ -28,6 +28,7 @@ from tests.servers.faults import (
     BEFORE_RESPONSE,
     ON_REQUEST,
     Answer,
+    Crawl,
     Cut,
     Delay,
     FlipBit,
@@ -551,6 +552,25 @@ async def test_delays(bench, place):
     assert proxy.requests[0].status == (None if place is ON_REQUEST else 200)
     assert (await client.answer())[1] == BODY
     assert reactor.seconds() - began > 0.08
+
+
+async def test_crawls_until_released(bench):
+    """Both bodies come a few bytes at a time, and at once after the release."""
+    proxy = await bench.web()
+    proxy.add(crawl := Crawl(0.01, bytes_per_second=400, times=None))
+    slow, upload = await bench.client(proxy, GET), await bench.client(proxy, put())
+    began = reactor.seconds()
+    await crawl.happened()
+    seen = {request.method: request for request in proxy.requests}
+    await bench_wait(lambda: seen["GET"].response_bytes >= 300, proxy)
+    assert reactor.seconds() - began > 0.4
+    assert seen["GET"].response_bytes < 1000
+    assert seen["PUT"].request_bytes < 1000
+    crawl.release()
+    assert (await slow.answer())[1] == BODY
+    await upload.answer()
+    assert seen["PUT"].request_bytes == len(BODY)
+    assert reactor.seconds() - began < 5
 
 
 async def test_faults_come_in_order_and_by_match(bench):

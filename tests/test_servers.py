@@ -25,7 +25,9 @@ from tests.servers import process
 from tests.servers.fixtures import SMALL_MAX_FILE_SIZE, SMALL_REGION
 from tests.servers.keystone import DOMAIN, REGION, Credentials, Keystone, running_keystone
 from tests.servers.postgres import Postgres, running_postgres
-from tests.servers.swift import POLICIES, Swift
+from tests.servers.swift import Swift
+from tests.servers.swift_account import Account, tempauth_token
+from tests.servers.swift_config import POLICIES
 from tests.servers.synapse import Synapse
 
 
@@ -65,6 +67,43 @@ def test_swift_refuses_strangers(swift: Swift, account: Credentials) -> None:
     temp_token = swiftclient.get_auth(swift.tempauth_url, swift.tempauth_user, swift.tempauth_key)
     with process.local_session() as http:
         assert http.get(url, headers={"X-Auth-Token": temp_token[1]}).status_code == 403
+
+
+def test_two_swifts_side_by_side(
+    swift: Swift, second_swift: Swift, keystone: Keystone, account: Credentials
+) -> None:
+    """Each has its own accounts and sign-in: neither knows the other's tokens, users, objects."""
+    token = keystone.token(account)
+    one = Account(lambda: token, swift.account_url(account.project_id))
+    other = second_swift.tempauth_account
+    for which, content in ((one, b"one"), (other, b"other")):
+        which.call("PUT", "side-by-side")
+        which.call("PUT", "side-by-side", "name", data=content)
+    assert one.content("side-by-side", "name") == b"one"
+    assert other.content("side-by-side", "name") == b"other"
+    one.lose("side-by-side", "name")
+    assert one.content("side-by-side", "name") is None
+    assert other.content("side-by-side", "name") == b"other"
+    with pytest.raises(requests.HTTPError, match="401"):
+        Account(lambda: token, f"{second_swift.url}/v1/TEMP_mirror").call("GET", "side-by-side")
+    for there, asks in ((swift, second_swift), (second_swift, swift)):
+        with pytest.raises(requests.HTTPError, match="401"):
+            tempauth_token(there.tempauth_url, asks.tempauth_user, asks.tempauth_key)
+
+
+def test_a_killed_swift_comes_back_with_its_objects(second_swift: Swift) -> None:
+    """All its processes are gone meanwhile, and nobody listens."""
+    account = second_swift.tempauth_account
+    account.call("PUT", "kept")
+    account.call("PUT", "kept", "name", data=b"content")
+    pids = second_swift.pids
+    with second_swift.down():
+        assert len(pids) == 4
+        assert not any(_alive(pid) for pid in pids)
+        with pytest.raises(requests.ConnectionError):
+            account.content("kept", "name")
+    assert account.content("kept", "name") == b"content"
+    assert not set(pids) & set(second_swift.pids)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -198,6 +237,16 @@ def test_free_ports_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(process.ServiceError, match="no free port"):
         _ = [process.free_port() for _ in range(3)]
     assert len(ports) == 3
+
+
+def test_processes_side_by_side_have_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process of pytest-xdist chooses among others than the other process."""
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "2")
+    chosen = []
+    for worker in ("gw0", "gw1"):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
+        chosen += process.own_ports(range(19000, 19010))
+    assert sorted(chosen) == list(range(19000, 19010))
 
 
 def test_service_that_dies(tmp_path: Path) -> None:

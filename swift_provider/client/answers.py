@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from urllib.parse import quote, unquote
 
 from twisted.web.http_headers import Headers
@@ -62,8 +63,13 @@ CONTENT_CRC32_HEADER = b"X-Object-Meta-Content-Crc32"
 #: Swift's default limit on the bytes of one metadata value.
 _LONGEST_MARK = 256
 
+#: The least ``segment_size`` of the configuration. A smaller one in an object's metadata is not
+#: this client's, and thousands of segments would have to be hashed.
+_LEAST_SEGMENT_BYTES = 1024 * 1024
+
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _CRC32 = re.compile(r"[0-9a-f]{8}")
+_TIMESTAMP = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 #: Well above any size; ``int`` refuses some thousand digits.
 _NUMBER = re.compile(r"[0-9]{1,30}")
 
@@ -94,6 +100,9 @@ class ObjectInfo:
     :ivar content_location: the path of the object whose facts these are, where Swift says it:
         for a link (``X-Symlink-Target``) its target, in a versioned container this object
         itself; ``""`` otherwise.
+    :ivar timestamp: when it was stored, in seconds since 1970, to the microsecond
+        (``X-Timestamp``); ``None`` if Swift does not say.
+    :ivar mirror: which of several mirrors answered, if it is not the first; ``""`` otherwise.
     """
 
     name: str
@@ -110,6 +119,8 @@ class ObjectInfo:
     manifest_container: str = ""
     content_crc32: int | None = None
     content_location: str = ""
+    timestamp: float | None = None
+    mirror: str = ""
 
     @property
     def is_plain(self) -> bool:
@@ -177,6 +188,25 @@ def normal_etag(etag: str) -> str:
     return etag.strip().removeprefix("W/").strip('"').lower()
 
 
+def are_same(one: ObjectInfo, other: ObjectInfo) -> bool:
+    """Whether two objects in different places surely have the same content.
+
+    By Swift's own ETags. If one of them is large, by the CRC-32 that their uploader noted, too:
+    the ETag of a large object depends on how it was cut.
+    """
+    if one.dynamic_large or other.dynamic_large:
+        return False
+    # A proxy that sends a body in chunks leaves its length out.
+    known = None not in (one.size, other.size)
+    if known and one.size != other.size:
+        return False
+    if one.etag and one.etag == other.etag and one.static_large == other.static_large:
+        return True
+    if not known or (one.is_plain and other.is_plain):
+        return False
+    return one.content_crc32 is not None and one.content_crc32 == other.content_crc32
+
+
 def object_info(name: str, headers: Headers, size: int | None = None) -> ObjectInfo:
     """The facts in the headers of a GET, HEAD or PUT.
 
@@ -194,7 +224,7 @@ def object_info(name: str, headers: Headers, size: int | None = None) -> ObjectI
         last_modified=header(headers, b"Last-Modified"),
         static_large=header(headers, b"X-Static-Large-Object").lower() == "true",
         dynamic_large=bool(header(headers, b"X-Object-Manifest")),
-        segment_size=_number(headers, SEGMENT_SIZE_HEADER),
+        segment_size=_segment_size(headers),
         attempt=header(headers, ATTEMPT_HEADER),
         expires=headers.hasHeader(b"X-Delete-At"),
         owner=unquote(header(headers, OWNER_HEADER)),
@@ -202,7 +232,18 @@ def object_info(name: str, headers: Headers, size: int | None = None) -> ObjectI
         content_crc32=int(crc32, 16) if _CRC32.fullmatch(crc32) else None,
         # A query names the version.
         content_location=unquote(header(headers, b"Content-Location").partition("?")[0]),
+        timestamp=_timestamp(headers),
     )
+
+
+def _timestamp(headers: Headers) -> float | None:
+    found = header(headers, b"X-Timestamp")
+    return float(found) if _TIMESTAMP.fullmatch(found) else None
+
+
+def _segment_size(headers: Headers) -> int | None:
+    size = _number(headers, SEGMENT_SIZE_HEADER)
+    return None if size is None or size < _LEAST_SEGMENT_BYTES else size
 
 
 def _number(headers: Headers, name: bytes) -> int | None:
@@ -219,6 +260,14 @@ def transaction_id(headers: Headers) -> str | None:
 def retry_after(headers: Headers) -> float | None:
     """Seconds to wait, from ``Retry-After``; ``None`` if it is absent or unreadable."""
     return retry_after_seconds(header(headers, b"Retry-After"))
+
+
+def clock_skew(headers: Headers, now: float) -> float:
+    """How many seconds Swift's clock is ahead of ``now``; 0 if the answer does not say."""
+    try:
+        return parsedate_to_datetime(header(headers, b"Date")).timestamp() - now
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
 
 
 def missing_container(body: bytes) -> bool | None:
@@ -240,7 +289,8 @@ def error_for(
     :param is_conditional: the request had ``If-Match`` or ``If-None-Match``.
     """
     wait = retry_after(headers)
-    if status == 412 and is_conditional:
+    # Swift answers so to a URL whose path is not /v1/ACCOUNT/…, too.
+    if status == 412 and is_conditional and b"Bad URL" not in body:
         kind, reason = _condition_failed(target.operation)
     else:
         kind, reason = _meaning(status, wait, body)
@@ -276,11 +326,17 @@ def _meaning(status: int, wait: float | None, body: bytes) -> tuple[type[SwiftEr
         )
     if status == 403:
         return AccessDeniedError, (
-            "access denied: this user needs a role, or a read and write ACL, on the container"
+            "access denied: this user needs a role, or a read and write ACL, on the container "
+            "(if storage_url is set: check the account in it)"
         )
     if status == 407:
         return RequestRefusedError, (
             "the HTTP proxy wants a user and a password: put them into the variable http_proxy"
+        )
+    if status == 412:
+        return RequestRefusedError, (
+            "Swift knows no such URL: check storage_url, which ends in /v1/ and the account, as in "
+            "https://swift.example.org/v1/AUTH_project"
         )
     if status == 413 and b"quota" in body.lower():
         return InsufficientStorageError, "the quota is used up: remove something, or have it raised"

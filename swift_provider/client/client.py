@@ -1,6 +1,6 @@
 """The connection to one account in Swift: sign-in, slots, connections and threads.
 
-What can be done with objects is in :mod:`swift_provider.client.store`.
+What can be done with objects is in :mod:`swift_provider.client.place`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from swift_provider.client.cluster_limits import Cluster
 from swift_provider.client.download_turns import Turns
 from swift_provider.client.http.tls import TlsPolicy
 from swift_provider.client.http.transport import Limits, Transport
-from swift_provider.client.identity.clouds import find_cloud
+from swift_provider.client.identity.clouds import Cloud, find_cloud
 from swift_provider.client.identity.token import Authenticator
 from swift_provider.client.large_objects import LargeObjects
 from swift_provider.client.observer import Observer
@@ -22,14 +22,12 @@ from swift_provider.client.slots import Slots, uploads_beside_readers
 from swift_provider.client.threads import Threads
 from swift_provider.config import Settings
 
-READ_BYTES_SHARED = 64 * 1024
-READ_BYTES_ALONE = 256 * 1024
-
 
 class SwiftClient:
     """One account. Make one per process and account with :meth:`from_settings`.
 
     :ivar settings: what it was made from.
+    :ivar cloud: what the settings and the files of the cloud say about it.
     :ivar requester: sends its requests.
     :ivar slots: its exchanges, in flight and waiting.
     :ivar reading: threads that read the files of uploads.
@@ -47,9 +45,11 @@ class SwiftClient:
         transport: Transport,
         slots: Slots,
         signing_in: Threads,
+        cloud: Cloud,
     ) -> None:
         reactor = transport.reactor
         self.settings = settings
+        self.cloud = cloud
         self.requester = requester
         self.slots = slots
         self.reading = Threads(reactor, "swift-read")
@@ -58,9 +58,10 @@ class SwiftClient:
         self.turns = Turns(reactor)
         self.cluster = Cluster(requester, reactor)
         self.large_objects = LargeObjects(
-            requester, self.reading, settings.segment_container, self.create_container
+            requester, settings.segment_container, self.create_container
         )
         self._transport = transport
+        self._outside: Transport | None = None
         self._signing_in = signing_in
 
     @classmethod
@@ -72,6 +73,7 @@ class SwiftClient:
         patience: Patience = Patience.MODULE,
         shares_reactor: bool = True,
         observer: Observer | None = None,
+        mirror: str = "",
     ) -> SwiftClient:
         """Find the cloud and its credentials; touches no network yet.
 
@@ -79,6 +81,7 @@ class SwiftClient:
         :param shares_reactor: other work depends on this reactor, and downloads must not
             wait for uploads; ``False`` where the client is all that the process does.
         :param observer: told about the client's work; may be ``None``.
+        :param mirror: see :class:`.Requester`.
         :raises ConfigError: if the cloud, its credentials or a certificate file cannot be found.
         """
         observer = observer or Observer()
@@ -89,7 +92,6 @@ class SwiftClient:
             TlsPolicy(cloud.verify, cloud.cert),
             Limits(settings.connect_timeout, settings.response_timeout, settings.idle_timeout),
             connections=size,
-            read_bytes=READ_BYTES_SHARED if shares_reactor else READ_BYTES_ALONE,
         )
         for_uploads = uploads_beside_readers(size) if shares_reactor else size
         slots = Slots(size, for_uploads, reactor, observer)
@@ -102,8 +104,23 @@ class SwiftClient:
             connect_timeout=settings.connect_timeout,
             response_timeout=settings.response_timeout,
         )
-        requester = Requester(transport, authenticator, slots, patience, observer)
-        return cls(settings, requester, transport, slots, signing_in)
+        requester = Requester(transport, authenticator, slots, patience, observer, mirror)
+        return cls(settings, requester, transport, slots, signing_in, cloud)
+
+    def outside(self) -> Transport:
+        """Connections such as anybody makes: without this client's certificate, and with trust
+        in the usual authorities beside ``cacert``.
+
+        :raises ConfigError: the first time, if the usual authorities cannot be read.
+        """
+        if self._outside is None:
+            self._outside = Transport(
+                self._transport.reactor,
+                TlsPolicy.of_anybody(self.cloud.verify),
+                self._transport.limits,
+                connections=1,
+            )
+        return self._outside
 
     async def create_container(self, name: str) -> None:
         """Make a container, in the settings' storage policy; one that exists stays as it is.
@@ -121,3 +138,5 @@ class SwiftClient:
         for threads in (self._signing_in, self.reading, self.noting, self.hashing):
             threads.stop()
         await self._transport.close()
+        if self._outside is not None:
+            await self._outside.close()

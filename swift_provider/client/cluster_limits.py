@@ -6,6 +6,7 @@ it at ``/swift/info``, beside ``/swift/v1``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,15 @@ class ClusterLimits:
     temp_url_digests: tuple[str, ...] | None = None
     keeps_existing: bool = False
 
+    def take_segments(self, sizes: Sequence[int]) -> bool:
+        """Whether a large object of segments of these sizes can be stored."""
+        # Only the last segment may be empty.
+        return (
+            0 < len(sizes) <= self.max_segments
+            and max(sizes) <= self.max_file_size
+            and all(sizes[:-1])
+        )
+
 
 class _InfoRequest(Request):
     def url(self, storage_url: str) -> bytes:
@@ -73,7 +83,15 @@ class Cluster:
         self._clock = clock
         self._asking = DeferredLock()
         self._limits: ClusterLimits | None = None
+        self._limits_are_old = True
         self._ask_again_at = 0.0
+
+    async def takes_whole(self, size: int) -> bool:
+        """Whether ``size`` bytes can be stored as one object, or can only be stored so."""
+        if size <= _SURELY_ONE_OBJECT_BYTES:
+            return True
+        limits = await self.limits()
+        return size <= limits.max_file_size or limits.max_segments == 0
 
     async def segment_size(self, size: int, wanted: int) -> int | None:
         """The size in bytes of the segments for a file of ``size`` bytes.
@@ -94,16 +112,22 @@ class Cluster:
         """The limits; the usual ones where the cluster does not say."""
         await self._asking.acquire()
         try:
-            if self._limits is None and self._clock.seconds() >= self._ask_again_at:
-                self._limits = await self._ask()
+            if self._limits_are_old and self._clock.seconds() >= self._ask_again_at:
+                answer = await self._ask()
+                if answer is not None:
+                    self._limits, self._limits_are_old = answer, False
                 self._ask_again_at = self._clock.seconds() + ASK_AGAIN_SECONDS
         finally:
             self._asking.release()
         return self._limits or ClusterLimits()
 
-    def forget(self) -> None:
-        """Ask again when the limits are needed next: the cluster may have changed."""
-        self._limits = None
+    def ask_again(self) -> None:
+        """Ask again when the limits are needed next: the cluster may have changed.
+
+        Until it answers, the limits that it named before hold.
+        """
+        self._limits_are_old = True
+        self._ask_again_at = 0.0
 
     async def _ask(self) -> ClusterLimits | None:
         """:returns: ``None`` if the request failed, or something else answered."""

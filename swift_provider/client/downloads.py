@@ -5,10 +5,11 @@ before anything is delivered. A larger one is delivered as it comes: a Twisted p
 producer with back-pressure, so that a consumer that pauses stops the reading from the
 connection. What the consumer gets is counted and hashed, and it does not get the last bytes
 before the checksum is right: a wrong file never looks complete to a client that knows its
-length. Where the object's size is not known, the latest chunk is held back, because it may
-be the last. A body that breaks or falls silent is resumed by another request from where it
-stopped, as long as each request gets further. Of a part of an object only the length is
-checked: the checksum is of the whole.
+length. Where the object's size is not known, the latest chunk is held back, because it may be
+the last, and because the body may turn out to have another length than the client was told. A
+body that breaks or falls silent is resumed by another request from where it stopped, as long
+as each request gets further. Of a part of an object only the length is checked: the checksum
+is of the whole.
 
 ======== ==================================================================
 state    meaning, and what leads out of it
@@ -32,23 +33,35 @@ The last three are final. Entering one releases everything that is held, once.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextvars import copy_context
 from enum import Enum
+from functools import partial
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.interfaces import IConsumer, IPushProducer
+from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from swift_provider.client.answers import ObjectInfo, header, normal_etag, object_info
-from swift_provider.client.checksum import Checksum, delivery_check_for, proof_for
+from swift_provider.client.checksum import (
+    Checksum,
+    NotedChecksum,
+    PlainChecksum,
+    delivery_check_for,
+    proof_for,
+)
+from swift_provider.client.doubts import Doubts
 from swift_provider.client.download_turns import Turns
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.http.time_limit import TimeLimit
 from swift_provider.client.large_objects import LargeObjects
 from swift_provider.client.object_bodies import check_unchanged, check_whole, first_byte
-from swift_provider.client.request import Request
+from swift_provider.client.observer import Observer, Progress
+from swift_provider.client.request import Request, TakeSlot
 from swift_provider.client.requester import Requester
 from swift_provider.client.retry import Tries
 from swift_provider.errors import (
@@ -56,10 +69,14 @@ from swift_provider.errors import (
     DamagedError,
     ObjectChangedError,
     RequestRefusedError,
+    SlowError,
     SwiftError,
     SwiftProviderError,
     Target,
+    WrongLengthError,
 )
+
+logger = logging.getLogger(__name__)
 
 #: A body up to this size is fetched whole and checked before anything is delivered.
 WHOLE_BYTES = 64 * 1024
@@ -71,6 +88,11 @@ PARK_SECONDS = 5.0
 #: on a fast line makes Synapse pause for milliseconds at a time: to park a download for
 #: that would cost a request for each few chunks.
 OFFER_SECONDS = 0.25
+
+#: Where the rest may come from another place: a body of which fewer bytes come in this time,
+#: although the consumer wants more, counts as broken.
+SLOW_SECONDS = 10.0
+SLOW_BYTES = 40 * 1024
 
 
 class Download(ABC):
@@ -88,11 +110,16 @@ class Download(ABC):
     checked: bool
 
     @abstractmethod
-    def deliver(self, consumer: IConsumer, part: range | None = None) -> Deferred[None]:
+    def deliver(
+        self, consumer: IConsumer, part: range | None = None, announced: int | None = None
+    ) -> Deferred[None]:
         """Write the body to ``consumer``, as its registered push producer. Call once.
 
         :param part: the positions of the bytes to write, at least one, in an object whose
             size is known; ``None`` for all.
+        :param announced: the length that the consumer expects of an object whose size is
+            not known. If the body has another, the consumer gets fewer bytes than that, and
+            :class:`~swift_provider.errors.WrongLengthError` is the result.
         :returns: fires once every byte was written and was right. Fails with
             :class:`~swift_provider.errors.ConsumerStoppedError` if the consumer stops
             it, with :class:`~swift_provider.errors.SwiftError` if it cannot be
@@ -109,20 +136,27 @@ async def begin_download(
     requester: Requester,
     turns: Turns,
     large_objects: LargeObjects,
+    doubts: Doubts,
     container: str,
     name: str,
     *,
     prove: bool = False,
+    retry: bool = True,
+    progress: Progress | None = None,
 ) -> Download:
     """Ask for an object.
 
+    :param doubts: is told if the noted CRC-32 is wrong. An object that is in there is checked
+        by Swift's own ETag.
     :param prove: check by Swift's own ETag, where it can prove the bytes.
+    :param retry: what is worth a retry. A download that has begun resumes in any case.
+    :param progress: is told what this is doing.
     :returns: once the headers are in (for a small object, once all of it is), with a
         download that must be delivered or abandoned.
     :raises ObjectNotFoundError: if Swift says 404 for the object, and for nothing else.
     :raises SwiftProviderError: if it failed for good.
     """
-    tries = requester.new_tries()
+    tries = requester.new_tries(progress, retry=retry)
     request = Request("GET", container, name)
 
     async def open_or_read(
@@ -130,7 +164,7 @@ async def begin_download(
     ) -> WholeDownload | tuple[ObjectInfo, Checksum | None, Exchange]:
         check_whole(exchange)
         info = object_info(name, exchange.headers, exchange.length)
-        checksum = proof_for(info) if prove else delivery_check_for(info)
+        checksum = proof_for(info) if prove or info in doubts else delivery_check_for(info)
         check_unchanged(exchange, info, provable=checksum is not None)
         if not info.is_plain or info.size is None or info.size > WHOLE_BYTES:
             exchange.keep()
@@ -138,7 +172,7 @@ async def begin_download(
         content = await exchange.read(WHOLE_BYTES)
         requester.observer.received(len(content))
         assert checksum is not None
-        _check_content(exchange, info, content, checksum)
+        _check_content(exchange, info, content, checksum, doubts)
         return WholeDownload(info, content)
 
     begun = await requester.perform(request, open_or_read, tries=tries)
@@ -153,15 +187,58 @@ async def begin_download(
         checksum = await large_objects.proof(container, info)
         exchange, _ = await rest.request(0, tries)
     checksum = checksum or delivery_check_for(info)
-    return StreamedDownload(info, exchange, checksum, rest, tries, turns, requester)
+    resuming = requester.new_tries(progress)
+    download = StreamedDownload(info, exchange, checksum, rest, resuming, turns, requester.clock)
+    if isinstance(checksum, NotedChecksum):
+        download.on_wrong = partial(doubts.add, info)
+    return download
+
+
+async def begin_part(
+    requester: Requester,
+    turns: Turns,
+    rest: Rest,
+    info: ObjectInfo,
+    part: range,
+    checksum: Checksum,
+    idle_seconds: float,
+) -> Download:
+    """Ask for a part of an object whose facts are known, or for all of it.
+
+    :param rest: requests the part, and what is left of it after a break.
+    :param part: at least one byte.
+    :param checksum: of this part. It does not get its last bytes before that is right.
+    :param idle_seconds: the longest silence of the body.
+    :returns: as :func:`begin_download`.
+    :raises ObjectChangedError: if it is not the same object any more.
+    :raises ObjectNotFoundError: if it is gone.
+    :raises SwiftProviderError: if it failed for good.
+    """
+    tries = requester.new_tries()
+    stop = None if part.stop == info.size else part.stop
+    exchange, begins = await rest.request(part.start, tries, stop)
+    return StreamedDownload(
+        info, exchange, checksum, rest, tries, turns, requester.clock, part, begins, idle_seconds
+    )
 
 
 def _check_content(
-    exchange: Exchange, info: ObjectInfo, content: bytes, checksum: Checksum
+    exchange: Exchange, info: ObjectInfo, content: bytes, checksum: Checksum, doubts: Doubts
 ) -> None:
     """:raises DamagedError: if these bytes are not the object's."""
     checksum.update(content)
-    if len(content) != info.size or not checksum.right():
+    right = checksum.right()
+    if not right and isinstance(checksum, NotedChecksum):
+        proof = PlainChecksum(info.etag)
+        proof.update(content)
+        right = proof.right()
+        if right and doubts.add(info):
+            logger.warning(
+                "%s/%s is served although the CRC-32 in its metadata is wrong: its MD5 is right",
+                exchange.target.container,
+                info.name,
+            )
+    if len(content) != info.size or not right:
         raise exchange.target.error(
             DamagedError,
             f"the {len(content)} bytes that came do not have the object's checksum",
@@ -182,7 +259,9 @@ class WholeDownload(Download):
         self._abandoned = False
         self._stopped = False
 
-    def deliver(self, consumer: IConsumer, part: range | None = None) -> Deferred[None]:
+    def deliver(
+        self, consumer: IConsumer, part: range | None = None, announced: int | None = None
+    ) -> Deferred[None]:
         done: Deferred[None] = Deferred()
         if self._abandoned:
             done.errback(ConsumerStoppedError("the download was abandoned"))
@@ -235,30 +314,82 @@ class State(Enum):
         return self in (State.DONE, State.FAILED, State.STOPPED)
 
 
-class Rest:
-    """Requests the rest of a download that broke off or was parked."""
+class AnyRest(Protocol):
+    """Requests the rest of a download that broke off or was parked.
 
-    def __init__(self, requester: Requester, container: str, info: ObjectInfo) -> None:
-        self._requester = requester
-        self._container = container
-        self._info = info
-        self._match = True
+    :ivar can_move: whether the rest may come from another place, so that a place that
+        delivers too slowly need not be waited for.
+    """
+
+    can_move: bool
 
     @property
     def target(self) -> Target:
         """What the download is about, for its errors."""
-        return Target("GET", self._container, self._info.name)
 
-    async def request(
-        self, offset: int, tries: Tries, stop: int | None = None
+    @property
+    def observer(self) -> Observer:
+        """Told about the download."""
+
+    async def resume(
+        self, error: SwiftError | None, offset: int, tries: Tries, stop: int | None
     ) -> tuple[Exchange, int]:
-        """Ask for the body from ``offset`` on.
+        """Ask for the body from ``offset`` on, once a retry may begin.
 
+        :param error: how the download broke off; ``None`` if it was parked.
         :param tries: how many attempts are left.
         :param stop: only up to this offset; ``None`` for the end of the object.
         :returns: the exchange, its body untouched, which the caller closes; and the
             offset at which that body begins, which may be lower. The body may go on after
             ``stop``.
+        :raises SwiftProviderError: if it failed for good.
+        """
+
+
+class Rest:
+    """Requests the rest in the place where the download began. See :class:`AnyRest`.
+
+    :param take_slot: as of :class:`Request`.
+    :param match: whether the server can be asked to compare the ETag.
+    :ivar match: the same, as it turns out on the way.
+    """
+
+    can_move = False
+
+    def __init__(
+        self,
+        requester: Requester,
+        container: str,
+        info: ObjectInfo,
+        take_slot: TakeSlot | None = None,
+        match: bool = True,
+    ) -> None:
+        self._requester = requester
+        self._container = container
+        self._info = info
+        self._take_slot = take_slot
+        self.match = match
+
+    @property
+    def target(self) -> Target:
+        return Target("GET", self._container, self._info.name)
+
+    @property
+    def observer(self) -> Observer:
+        return self._requester.observer
+
+    async def resume(
+        self, error: SwiftError | None, offset: int, tries: Tries, stop: int | None
+    ) -> tuple[Exchange, int]:
+        if error is not None:
+            await self._requester.wait_to_retry(error, tries)
+        return await self.request(offset, tries, stop)
+
+    async def request(
+        self, offset: int, tries: Tries, stop: int | None = None
+    ) -> tuple[Exchange, int]:
+        """Ask for the body from ``offset`` on. See :meth:`AnyRest.resume`.
+
         :raises ObjectChangedError: if it is not the same object any more.
         :raises SwiftProviderError: if it failed for good.
         """
@@ -268,12 +399,14 @@ class Rest:
             # Ceph RGW compares a large object's ETag with that of an empty manifest, so
             # that If-Match never matches. Other servers may want quotes around the ETag,
             # which Ceph RGW refuses. So compare here instead of on the server.
-            if not self._match:
+            if not self.match:
                 raise
-            now = await self._requester.head(self._container, self._info.name)
+            now = await self._requester.head(
+                self._container, self._info.name, take_slot=self._take_slot
+            )
             if (now.etag, now.size) != (self._info.etag, self._info.size):
                 raise
-            self._match = False
+            self.match = False
             return await self._request(offset, tries, stop)
 
     async def _request(self, offset: int, tries: Tries, stop: int | None) -> tuple[Exchange, int]:
@@ -282,9 +415,11 @@ class Rest:
             headers[b"Range"] = b"bytes=%d-%d" % (offset, stop - 1)
         elif offset:
             headers[b"Range"] = b"bytes=%d-" % offset
-        if self._match and self._info.etag:
+        if self.match and self._info.etag:
             headers[b"If-Match"] = self._info.etag.encode("latin-1")
-        request = Request("GET", self._container, self._info.name, headers=headers)
+        request = Request(
+            "GET", self._container, self._info.name, headers=headers, take_slot=self._take_slot
+        )
         if offset and not self._info.etag:
             raise request.target.error(
                 RequestRefusedError, "without an ETag the rest may be that of another object"
@@ -321,6 +456,13 @@ class StreamedDownload(Download):
     :param rest: requests the rest of the body.
     :param tries: how often to resume without getting further.
     :param turns: shared by all downloads on this reactor.
+    :param part: the positions of the bytes that ``checksum`` checks; ``None`` for all.
+    :param begins: where the exchange's body begins in the object.
+    :param idle_seconds: the longest silence of a body; ``None`` for the usual.
+    :ivar rest: as given; may be replaced before :meth:`deliver`.
+    :ivar on_wrong: called if the checksum is wrong in the end.
+    :ivar on_end: called when all was delivered, with ``None``, or with the error if that
+        failed. Not called if the consumer stopped the download.
     """
 
     def __init__(
@@ -328,35 +470,43 @@ class StreamedDownload(Download):
         info: ObjectInfo,
         exchange: Exchange,
         checksum: Checksum | None,
-        rest: Rest,
+        rest: AnyRest,
         tries: Tries,
         turns: Turns,
-        requester: Requester,
+        clock: IReactorTime,
+        part: range | None = None,
+        begins: int = 0,
+        idle_seconds: float | None = None,
     ) -> None:
         self.info = info
         self.checked = checksum is not None
         self.state = State.OPEN
+        self.rest = rest
+        self.on_wrong: Callable[[], object] = lambda: None
+        self.on_end: Callable[[BaseException | None], object] = lambda _: None
         self._exchange: Exchange | None = exchange
         self._checksum = checksum
-        self._rest = rest
         self._tries = tries
         self._turns = turns
-        self._requester = requester
-        self._observer = requester.observer
         # Later steps begin in the reactor or in the consumer, outside the caller's context.
         self._context = copy_context()
         self._consumer: IConsumer | None = None
         self._done: Deferred[None] | None = None
-        self._start = self._position = 0
-        self._stop: int | None = None  # of a part that ends before the object does
-        self._body_stop = _body_stop(exchange, 0)
+        self._start = self._position = part.start if part is not None else 0
+        #: Of a part that ends before the object does.
+        self._stop = part.stop if part is not None and part.stop != info.size else None
+        self._idle_seconds = idle_seconds
+        self._announced: int | None = None
+        self._body_stop = _body_stop(exchange, begins)
         self._broken_at = -1  # lower than 0, because headers alone are progress, too
-        self._skip = 0
+        self._skip = self._position - begins
         self._held = b""  # received, and perhaps the last bytes
         self._wanted = False
         self._reopening: Deferred[None] | None = None
-        self._offer_timer = TimeLimit(requester.clock, self._offer)
-        self._park_timer = TimeLimit(requester.clock, self._park)
+        self._received = self._received_before = 0
+        self._pace_timer = TimeLimit(clock, self._look_at_pace)
+        self._offer_timer = TimeLimit(clock, self._offer)
+        self._park_timer = TimeLimit(clock, self._park)
         self._park_timer.watch(PARK_SECONDS, "nothing was wanted")
 
     @property
@@ -366,7 +516,9 @@ class StreamedDownload(Download):
 
     # What the consumer does
 
-    def deliver(self, consumer: IConsumer, part: range | None = None) -> Deferred[None]:
+    def deliver(
+        self, consumer: IConsumer, part: range | None = None, announced: int | None = None
+    ) -> Deferred[None]:
         assert self._consumer is None, "a download is delivered once"
         done: Deferred[None] = Deferred(lambda _: self.abandon())
         self._done = done
@@ -376,6 +528,8 @@ class StreamedDownload(Download):
             return done
         if part is not None:
             self._narrow(part)
+        if self.info.size is None:
+            self._announced = announced
         self._wanted = True
         self._consumer = consumer
         try:
@@ -432,7 +586,7 @@ class StreamedDownload(Download):
         elif self.state is State.OPEN:
             self._enter(State.FLOWING)
             assert self._exchange is not None
-            self._exchange.stream(self)
+            self._exchange.stream(self, self._idle_seconds)
         elif self.state is State.PARKED:
             self._tries.refill()
             self._enter(State.REOPENING)
@@ -475,6 +629,19 @@ class StreamedDownload(Download):
         self._enter(State.REOPENING)
         self._begin_reopening(error)
 
+    def _watch_pace(self) -> None:
+        self._received_before = self._received
+        self._pace_timer.watch(SLOW_SECONDS, "")
+
+    def _look_at_pace(self, _why: str) -> None:
+        """The consumer wants more, and another place may deliver faster."""
+        received = self._received - self._received_before
+        if received >= SLOW_BYTES:
+            self._watch_pace()
+            return
+        reason = f"only {received} bytes came within {SLOW_SECONDS:.0f} seconds"
+        self._broke(self.rest.target.error(SlowError, reason))
+
     def _begin_reopening(self, error: SwiftError | None) -> None:
         # A copy, because a context cannot be entered twice at the same time.
         context = self._context.copy()
@@ -482,20 +649,18 @@ class StreamedDownload(Download):
         self._reopening.addErrback(self._not_reopened)
 
     async def _request_the_rest(self, error: SwiftError | None) -> None:
-        if error is not None:
-            await self._requester.wait_to_retry(error, self._tries)
-        exchange, begins = await self._rest.request(self._position, self._tries, self._stop)
+        exchange, begins = await self.rest.resume(error, self._position, self._tries, self._stop)
         if self.state.final:
             exchange.close()
             return
         self._reopening = None
         if self._position > self._start:
-            self._observer.resumed()
+            self.rest.observer.resumed()
         self._skip = self._position - begins
         self._body_stop = _body_stop(exchange, begins)
         self._exchange = exchange
         self._enter(State.FLOWING)
-        exchange.stream(self)
+        exchange.stream(self, self._idle_seconds)
         if not self._wanted:
             self.pauseProducing()
 
@@ -512,7 +677,8 @@ class StreamedDownload(Download):
     def chunk_received(self, data: bytes) -> None:
         if self.state.final:
             return
-        self._observer.received(len(data))
+        self.rest.observer.received(len(data))
+        self._received += len(data)
         if self._skip:
             skipped, self._skip = data[: self._skip], max(0, self._skip - len(data))
             data = data[len(skipped) :]
@@ -524,20 +690,24 @@ class StreamedDownload(Download):
         if self.info.size is not None and self._position > self.info.size:
             self._fail_damaged(f"the body goes on after the object's {self.info.size} bytes")
             return
+        if self._announced is not None and self._position > self._announced:
+            self._fail_length(
+                f"its body goes on after {self._announced} bytes, its announced length"
+            )
+            return
         if self._checksum is not None:
             self._checksum.update(data)
-            if self.info.size is None:
-                self._held, data = data, self._held
-            elif self._position == self.info.size and not self._checksum.right():
+            if self._position == self._end and not self._checksum.right():
                 self._fail_wrong()
                 return
-        self._write(data)
+        if self.info.size is None:
+            self._held, data = data, self._held
+        if data:
+            self._write(data)
         if self._position == self._stop and self._body_stop != self._stop:
             self._finish_checked()  # this response goes on after the part
 
     def _write(self, data: bytes) -> None:
-        if not data:
-            return
         assert self._consumer is not None
         try:
             self._consumer.write(data)
@@ -552,7 +722,7 @@ class StreamedDownload(Download):
             return
         self._broke(
             error
-            or self._rest.target.error(
+            or self.rest.target.error(
                 DamagedError, f"the body ended at byte {self._position} of {self._end}"
             )
         )
@@ -572,23 +742,37 @@ class StreamedDownload(Download):
         if self._checksum is not None and not self._checksum.right():
             self._fail_wrong()
             return
+        if self._announced not in (None, self._position):
+            self._fail_length(
+                f"it has {self._position} bytes, and {self._announced} were announced"
+            )
+            return
         held, self._held = self._held, b""
-        self._write(held)
+        # Synapse's multipart consumer begins its response at the first write.
+        if held or not self._position:
+            self._write(held)
         self._finish(State.DONE, None)
 
     def _fail_wrong(self) -> None:
+        self.on_wrong()
         self._fail_damaged(f"the {self._position} bytes that came are not the object's")
 
     def _fail_damaged(self, reason: str) -> None:
-        damaged = self._rest.target.error(DamagedError, reason)
+        damaged = self.rest.target.error(DamagedError, reason)
         self._finish(State.FAILED, Failure(damaged))
+
+    def _fail_length(self, reason: str) -> None:
+        self._finish(State.FAILED, Failure(self.rest.target.error(WrongLengthError, reason)))
 
     # States
 
     def _enter(self, state: State) -> None:
         self._offer_timer.rest()
         self._park_timer.rest()
+        self._pace_timer.rest()
         self.state = state
+        if state is State.FLOWING and self.rest.can_move:
+            self._watch_pace()
 
     def _finish(self, state: State, failure: Failure | None) -> None:
         if self.state.final:
@@ -604,6 +788,8 @@ class StreamedDownload(Download):
                 consumer.unregisterProducer()
             except Exception:
                 failure = failure or Failure()
+        if state is not State.STOPPED:
+            self.on_end(None if failure is None else failure.value)
         done, self._done = self._done, None
         if done is None:
             return
@@ -611,5 +797,5 @@ class StreamedDownload(Download):
             done.callback(None)
             return
         if isinstance(failure.value, SwiftProviderError):
-            self._observer.failed(failure.value)
+            self.rest.observer.failed(failure.value)
         done.errback(failure)

@@ -12,7 +12,7 @@ import stat
 from types import TracebackType
 from typing import NamedTuple
 
-from swift_provider.errors import FileChangedError
+from swift_provider.errors import FileChangedError, ReadingsDifferError
 
 
 class _Fingerprint(NamedTuple):
@@ -33,12 +33,15 @@ class FileSource:
 
     :param descriptor: an open file descriptor; this object closes it.
     :param path: its name, for messages only.
+    :ivar crc32: of the whole file, from a reading that was compared with something; each later
+        reading has to have it, as the disk or the memory may be faulty. ``None`` if unknown.
     :raises OSError: ``EINVAL`` if it is not a regular file. The descriptor is closed then.
     """
 
     def __init__(self, descriptor: int, path: str) -> None:
         self._descriptor = descriptor
         self.path = path
+        self.crc32: int | None = None
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
@@ -87,6 +90,18 @@ class FileSource:
             raise FileChangedError(
                 f"{self.path} changed while it was read: "
                 f"{self.size} bytes before, {now.size} bytes now"
+            )
+
+    def check_same(self, crc32: int, earlier: int | None) -> None:
+        """Compare a reading with an earlier one of the same bytes.
+
+        :param earlier: its CRC-32; ``None`` if there was none.
+        :raises ReadingsDifferError: if the CRC-32 is another one.
+        """
+        if earlier not in (None, crc32):
+            raise ReadingsDifferError(
+                f"{self.path} was read twice, and the second time it had other bytes: it was "
+                "written to meanwhile, or the disk or the memory is faulty"
             )
 
     def is_still(self, path: str | os.PathLike[str]) -> bool:

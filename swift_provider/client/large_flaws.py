@@ -11,6 +11,7 @@ from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.manifest import Row, joined_etag, rows_of_ours, rows_shown
 from swift_provider.client.request import Request
 from swift_provider.client.requester import Requester
+from swift_provider.client.symlinks import is_symlink
 from swift_provider.client.together import together
 from swift_provider.errors import ContainerNotFoundError, ObjectNotFoundError
 
@@ -89,6 +90,10 @@ class FlawSearch:
             found = await self._requester.head(row.container, row.name, newest=True)
         except (ObjectNotFoundError, ContainerNotFoundError):
             return "", "is gone"
+        # A link is no proof: somebody may delete its target without knowing of the link. The
+        # link may also expire, and a HEAD does not show that: it shows the target's facts.
+        if is_symlink(found, row.container, await self._requester.storage_url()):
+            return "", f"is a link to another object, {found.content_location}"
         if found.expires:
             return "", "will be deleted by Swift (X-Delete-At)"
         if found.size != row.size or (row.is_whole and row.etag not in ("", found.etag)):

@@ -27,24 +27,24 @@ from swift_provider.client.checksum import (
     proof_for,
 )
 from swift_provider.client.clean_up import clean_up
-from swift_provider.client.file_source import FileSource
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.large_flaws import FlawSearch, shown
 from swift_provider.client.manifest import (
+    Cut,
     Manifest,
     Row,
     Segment,
-    cut,
     is_segment_of,
     rows_of_ours,
 )
 from swift_provider.client.request import Request
 from swift_provider.client.requester import Requester, drained
 from swift_provider.client.slots import Lane
-from swift_provider.client.threads import Threads
+from swift_provider.client.symlinks import link_itself
 from swift_provider.client.together import together
 from swift_provider.client.upload_bodies import BytesBody
-from swift_provider.client.uploads import FilePart, upload
+from swift_provider.client.upload_sources import UploadSource
+from swift_provider.client.uploads import upload
 from swift_provider.errors import (
     ContainerNotFoundError,
     DamagedError,
@@ -68,12 +68,10 @@ class LargeObjects:
     def __init__(
         self,
         requester: Requester,
-        reading: Threads,
         segment_container: str,
         create_container: Callable[[str], Awaitable[None]],
     ) -> None:
         self._requester = requester
-        self._reading = reading
         self._container = segment_container
         self._create_container = create_container
 
@@ -81,14 +79,15 @@ class LargeObjects:
         self,
         container: str,
         name: str,
-        source: FileSource,
-        segment_size: int,
+        source: UploadSource,
+        cut: Cut,
         *,
         if_absent: bool,
         metadata: Mapping[bytes, bytes],
     ) -> ObjectInfo:
-        """Upload a file as segments and a manifest.
+        """Upload segments and a manifest.
 
+        :param cut: the segments' sizes.
         :param if_absent: do not overwrite.
         :param metadata: further headers, which stay with the manifest and the segments.
         :raises ObjectExistsError: if ``if_absent`` and there is such an object.
@@ -99,25 +98,26 @@ class LargeObjects:
             # The manifest's PUT, which would refuse, comes after all of the file was sent.
             await self._refuse_if_there(container, name)
         attempt = uuid.uuid4().hex
-        segments = list(cut(source.size, segment_size, f"{name}/{attempt}/"))
+        segments = list(cut.segments(f"{name}/{attempt}/"))
         try:
             await self._upload_segments(source, segments, segment_marks(metadata, container))
-            source.check_unchanged()
+            manifest = Manifest(container, name, attempt, cut, segments, if_absent, metadata)
+            source.check_sent(manifest.etag, manifest.content_crc32)
         except Exception as error:  # a cancellation is one of them
             await self._remove(segments, error)
             raise
-        manifest = Manifest(container, name, attempt, segment_size, segments, if_absent, metadata)
         return await self._put_manifest(manifest)
 
     async def _refuse_if_there(self, container: str, name: str) -> None:
         try:
-            await self._requester.head(container, name)
+            # A link whose target is gone would refuse the manifest, too.
+            await self._requester.perform(link_itself(container, name), drained)
         except ObjectNotFoundError:
             return
         raise Target("PUT", container, name).error(ObjectExistsError, "the object exists already")
 
     async def _upload_segments(
-        self, source: FileSource, segments: list[Segment], metadata: Mapping[bytes, bytes]
+        self, source: UploadSource, segments: list[Segment], metadata: Mapping[bytes, bytes]
     ) -> None:
         try:
             await self._upload_segment(source, segments[0], metadata)
@@ -143,17 +143,14 @@ class LargeObjects:
         await together(work)
 
     async def _upload_segment(
-        self, source: FileSource, segment: Segment, metadata: Mapping[bytes, bytes]
+        self, source: UploadSource, segment: Segment, metadata: Mapping[bytes, bytes]
     ) -> None:
         segment.begun = True
-        part = FilePart(source, segment.offset, segment.size)
         uploaded = await upload(
             self._requester,
-            self._reading,
             self._container,
             segment.name,
-            part,
-            noting=None,
+            source.segment(segment.offset, segment.size),
             metadata=metadata,
         )
         segment.etag = uploaded.info.etag

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -48,18 +48,48 @@ class Segment:
     begun: bool = False
 
 
+class Cut(NamedTuple):
+    """How an object is cut into segments.
+
+    :ivar sizes: of the segments, in bytes, in order; at least one.
+    """
+
+    sizes: Sequence[int]
+
+    @classmethod
+    def even(cls, size: int, segment_size: int) -> Cut:
+        """Segments of one size; the last one may be smaller."""
+        return cls(list(segment_sizes(size, segment_size)))
+
+    @property
+    def segment_size(self) -> int | None:
+        """Bytes of each segment but the last; ``None`` if they differ."""
+        first, *others = self.sizes
+        if not others:
+            return first
+        return first if {first} == {first, *others[:-1]} and 0 < others[-1] <= first else None
+
+    def segments(self, prefix: str) -> Iterator[Segment]:
+        """The segments; their names begin with ``prefix``."""
+        offset = 0
+        for index, size in enumerate(self.sizes):
+            yield Segment(f"{prefix}{index:08d}", offset, size)
+            offset += size
+
+
 @dataclass
 class Manifest:
     """Joins segments that are in Swift already.
 
     :param attempt: tells this manifest from any other object of the same name.
+    :param cut: how its content was cut.
     :param metadata: further headers, which stay with the object.
     """
 
     container: str
     name: str
     attempt: str
-    segment_size: int
+    cut: Cut
     segments: list[Segment]
     if_absent: bool
     metadata: Mapping[bytes, bytes]
@@ -89,11 +119,12 @@ class Manifest:
         """The headers of its PUT."""
         headers = {
             b"Content-Type": b"application/octet-stream",
-            SEGMENT_SIZE_HEADER: str(self.segment_size).encode("ascii"),
             ATTEMPT_HEADER: self.attempt.encode("ascii"),
             **crc32_mark(self.content_crc32),
             **self.metadata,
         }
+        if self.cut.segment_size is not None:
+            headers[SEGMENT_SIZE_HEADER] = str(self.cut.segment_size).encode("ascii")
         if self.if_absent:
             headers[b"If-None-Match"] = b"*"
         return headers
@@ -113,14 +144,6 @@ class Manifest:
     def own_md5(self, segment_container: str) -> str:
         """The ETag of an object whose content is :meth:`content` itself."""
         return hashlib.md5(self.content(segment_container), usedforsecurity=False).hexdigest()
-
-
-def cut(size: int, segment_size: int, prefix: str) -> Iterator[Segment]:
-    """The segments of a file of ``size`` bytes; their names begin with ``prefix``."""
-    offset = 0
-    for index, part in enumerate(segment_sizes(size, segment_size)):
-        yield Segment(f"{prefix}{index:08d}", offset, part)
-        offset += part
 
 
 def is_segment_of(name: str, segment_name: str) -> bool:
@@ -177,7 +200,8 @@ def rows_of_ours(info: ObjectInfo, segment_container: str) -> list[Row] | None:
         return None
     if info.size > info.segment_size * _MOST_SEGMENTS:
         return None
-    segments = cut(info.size, info.segment_size, f"{info.name}/{info.attempt}/")
+    cut = Cut.even(info.size, info.segment_size)
+    segments = cut.segments(f"{info.name}/{info.attempt}/")
     return [Row(segment_container, one.name, one.size, "") for one in segments]
 
 

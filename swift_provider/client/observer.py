@@ -6,6 +6,8 @@ must be quick and must not raise.
 
 from __future__ import annotations
 
+from swift_provider.errors import SwiftProviderError
+
 
 class Observer:
     """Override what is to be counted. Times are in seconds, sizes in bytes."""
@@ -24,6 +26,12 @@ class Observer:
     def retried(self, error: Exception) -> None:
         """An attempt failed with this error, and a retry follows."""
 
+    def retry_waits(self, error: SwiftProviderError, seconds: float) -> None:
+        """The next attempt waits for its time.
+
+        :param seconds: no attempt begins later than this after the first one.
+        """
+
     def resumed(self) -> None:
         """A download was resumed by ``Range`` after a break or a long pause."""
 
@@ -38,3 +46,21 @@ class Observer:
 
     def signed_in(self, error: Exception | None) -> None:
         """A sign-in ended: ``None`` if a token was issued, else the error."""
+
+    def reachable(self, works: bool) -> None:
+        """One of several mirrors works again, or does not work for now."""
+
+    def owed(self, objects: int) -> None:
+        """So many objects wait to be copied to, or deleted from, one of several mirrors."""
+
+
+class Progress:
+    """What one operation is doing, for a caller with a time limit of its own. The base class
+    ignores it. As for :class:`Observer`, the methods must be quick and must not raise.
+    """
+
+    def attempt_begins(self) -> None:
+        """A request has its slot, and goes to Swift now."""
+
+    def retry_waits(self, error: SwiftProviderError) -> None:
+        """The attempt failed. The next one waits for its time, and then for a slot."""

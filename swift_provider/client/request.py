@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from swift_provider.client.slots import Lane
+from swift_provider.client.slots import Lane, Slot, Slots
 from swift_provider.client.upload_bodies import Body
 from swift_provider.errors import Target
+
+#: Waits for the slot of one attempt.
+TakeSlot = Callable[[Slots], Awaitable[Slot]]
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Request:
     :param make_body: makes the body of one attempt; ``None`` for a request without.
     :param size: bytes of the body, for the operation's time limit.
     :param accepts: statuses besides 2xx that are no errors.
+    :param take_slot: waits for the slot of one attempt; ``None`` for one of ``lane``.
     """
 
     method: str
@@ -31,6 +35,7 @@ class Request:
     make_body: Callable[[], Body] | None = None
     size: int = 0
     accepts: frozenset[int] = frozenset()
+    take_slot: TakeSlot | None = None
 
     @property
     def target(self) -> Target:

@@ -32,18 +32,20 @@ from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.http.transport import Transport
 from swift_provider.client.identity.token import Authenticator, Authorization
 from swift_provider.client.next_turn import next_turn
-from swift_provider.client.observer import Observer
-from swift_provider.client.request import Request
+from swift_provider.client.observer import Observer, Progress
+from swift_provider.client.request import Request, TakeSlot
 from swift_provider.client.retry import Patience, Tries
 from swift_provider.client.secrets_hidden import header_secrets
 from swift_provider.client.seen_containers import SeenContainers
-from swift_provider.client.slots import Lane, Slots
+from swift_provider.client.slots import Lane, Slot, Slots
 from swift_provider.errors import (
     AccessDeniedError,
+    AuthUnavailableError,
     ConnectionFailedError,
     ContainerNotFoundError,
     ObjectNotFoundError,
     ServerBusyError,
+    SourceFailedError,
     SwiftError,
     SwiftProviderError,
     Target,
@@ -87,6 +89,7 @@ class Requester:
     """Sends requests, and retries them for as long as that can help.
 
     :param patience: how long to retry.
+    :param mirror: put before every error; empty if there is only one place.
     :ivar clock: the reactor, or a clock in its place.
     :ivar observer: told about the work of everything that uses this requester.
     """
@@ -98,7 +101,9 @@ class Requester:
         slots: Slots,
         patience: Patience,
         observer: Observer,
+        mirror: str = "",
     ) -> None:
+        self._mirror = mirror
         self.clock = transport.reactor
         self.observer = observer
         self._transport = transport
@@ -106,13 +111,26 @@ class Requester:
         self._slots = slots
         self._patience = patience
         self._seen = SeenContainers(self.clock)
+        self._reached = False
         self._hurried = False
         self._sleepers: set[Deferred[None]] = set()
 
-    async def head(self, container: str, name: str, *, newest: bool = False) -> ObjectInfo:
+    async def head(
+        self,
+        container: str,
+        name: str,
+        *,
+        newest: bool = False,
+        retry: bool = True,
+        progress: Progress | None = None,
+        take_slot: TakeSlot | None = None,
+    ) -> ObjectInfo:
         """Ask for an object's facts.
 
         :param newest: ask all replicas (``X-Newest``), not only the first that answers.
+        :param retry: what is worth a retry.
+        :param progress: is told what this is doing.
+        :param take_slot: as of :class:`Request`.
         :raises ObjectNotFoundError: if there is no such object.
         :raises SwiftProviderError: if it failed for good.
         """
@@ -122,11 +140,17 @@ class Requester:
             return object_info(name, exchange.headers)
 
         headers = _NEWEST if newest else {}
-        return await self.perform(Request("HEAD", container, name, headers=headers), handle)
+        request = Request("HEAD", container, name, headers=headers, take_slot=take_slot)
+        return await self.perform(request, handle, tries=self.new_tries(progress, retry=retry))
 
-    def new_tries(self) -> Tries:
-        """A count of attempts for an operation that begins now."""
-        return Tries(self._patience, self.clock)
+    def new_tries(self, progress: Progress | None = None, *, retry: bool = True) -> Tries:
+        """A count of attempts for an operation that begins now.
+
+        :param progress: is told what the operation is doing.
+        :param retry: whether there is to be more than one attempt.
+        """
+        patience = self._patience if retry else self._patience.once()
+        return Tries(patience, self.clock, progress=progress)
 
     def tries_for_slow_answers(self) -> Tries:
         """The same for a request that Swift may be slow to answer: the first timeout does
@@ -139,10 +163,14 @@ class Requester:
 
         :raises SwiftProviderError: ``error``, if no retry is worth it, or in a hurry.
         """
-        delay = tries.delay_after(error)
+        error.mirror = error.mirror or self._mirror
+        reached = self._reached or (isinstance(error, AuthUnavailableError) and error.reached)
+        delay = tries.delay_after(error, reached=reached)
         if delay is None or self._hurried:
             raise error
         self.observer.retried(error)
+        self.observer.retry_waits(error, self._patience.limit(reached=reached))
+        tries.progress.retry_waits(error)
         logger.info("%s; retrying in %.1f seconds", error, delay)
         await self._sleep(delay)
         if self._hurried:
@@ -165,6 +193,10 @@ class Requester:
         self._hurried = True
         for sleeper in list(self._sleepers):
             sleeper.cancel()
+
+    def end_hurry(self) -> None:
+        """Retry as usual again; call it when nothing is in flight."""
+        self._hurried = False
 
     async def perform(
         self,
@@ -190,6 +222,7 @@ class Requester:
         except ObjectNotFoundError:
             raise  # an answer, not a failure
         except SwiftProviderError as error:
+            error.mirror = error.mirror or self._mirror
             self.observer.failed(error)
             raise
 
@@ -201,26 +234,39 @@ class Requester:
         return (await self._authenticator.authorize()).storage_url
 
     async def ask_without_token(
-        self, url: bytes, target: Target, headers: Headers
+        self, url: bytes, target: Target, headers: Headers, transport: Transport | None = None
     ) -> tuple[int, Headers]:
-        """Send one GET without a token, and read its answer; retries nothing but a stale
+        """Send one request without a token, and read its answer; retries nothing but a stale
         connection. For a URL that carries its own permission, on whatever host.
 
         :param url: percent-encoded. No error or log line has it.
-        :param target: for the errors.
+        :param target: for the errors; its operation is the request's method.
+        :param transport: makes the connection; ``None`` for the one of all other requests.
         :returns: status and headers.
         :raises SwiftError: if no answer came.
+        :raises TimedOutError: likewise, also if no slot became free.
         """
+        limits = self._transport.limits
+        seconds = limits.connect + limits.response
+        asking = self._without_token(url, target, headers, transport or self._transport)
+        try:
+            return await ensureDeferred(asking).addTimeout(seconds, self.clock)
+        except DeferredTimeoutError:
+            raise target.error(TimedOutError, f"not done within {seconds:.0f} seconds") from None
+
+    async def _without_token(
+        self, url: bytes, target: Target, headers: Headers, transport: Transport
+    ) -> tuple[int, Headers]:
         while True:
             lease = await self._slots.acquire(Lane.READ)
-            exchange = Exchange(self._transport, lease, target, self.observer.sent)
+            exchange = Exchange(transport, lease, target, self.observer.sent)
             try:
-                await exchange.send("GET", url, headers)
+                await exchange.send(target.operation, url, headers)
                 await drained(exchange)
             except ConnectionFailedError:
                 if not exchange.reused or exchange.answered:
                     raise
-                self._transport.drop_idle()
+                transport.drop_idle()
                 continue
             finally:
                 exchange.close()
@@ -273,7 +319,7 @@ class Requester:
                 await next_turn(self.clock)  # until its connection is out of the pool
                 continue
             except ObjectNotFoundError as missing:
-                believed = await self._check_container(request, missing)
+                believed = await self._check_container(request, missing, tries)
                 if believed and request.method != "PUT":
                     raise
                 error = _odd_404(request, missing) if believed else _not_from_swift(request, 404)
@@ -295,10 +341,14 @@ class Requester:
         tries: Tries,
     ) -> Result:
         asked = self.clock.seconds()
-        lease = await self._slots.acquire(request.lane)
+        if request.take_slot is None:
+            slot: Slot = await self._slots.acquire(request.lane)
+        else:
+            slot = await request.take_slot(self._slots)
         began = self.clock.seconds()
         tries.excuse(began - asked)
-        exchange = Exchange(self._transport, lease, request.target, self.observer.sent)
+        tries.progress.attempt_begins()
+        exchange = Exchange(self._transport, slot, request.target, self.observer.sent)
         answered = self._answered(request, exchange, handle)
         if request.lane is Lane.WRITE:
             answered = self.within_limit(answered, request)
@@ -307,7 +357,7 @@ class Requester:
         except BaseException as error:
             exchange.close()
             spent = self.clock.seconds() - began
-            if isinstance(error, TimedOutError):
+            if _timed_out(error):
                 tries.excuse_timeout(spent)
             else:
                 tries.excuse(min(spent, self._patience.sending_limit(request.size)))
@@ -330,6 +380,7 @@ class Requester:
             if exchange.reused and not exchange.answered:
                 raise _StaleConnectionError(error) from None
             raise
+        self._reached = self._reached or is_from_swift(exchange.headers)
         if not 200 <= exchange.status < 300 and exchange.status not in request.accepts:
             await self._refused(request, exchange, authorization)
         if request.container is not None and not is_from_swift(exchange.headers):
@@ -411,17 +462,23 @@ class Requester:
             self._seen.add(request.container, storage_url)
         return request.target.error(ObjectNotFoundError, "there is no such object", **details)
 
-    async def _check_container(self, request: Request, missing: ObjectNotFoundError) -> bool:
+    async def _check_container(
+        self, request: Request, missing: ObjectNotFoundError, tries: Tries
+    ) -> bool:
         """Find out whether a 404 is about the object or about its container.
 
+        :param tries: of the operation.
         :returns: whether the 404 is Swift's; if not, the object may be there.
         :raises ContainerNotFoundError: if it is the container that is missing.
         """
         assert request.container is not None
         if self._seen.recently(request.container) and request.method != "PUT":
             return True
+        # The slot of an upload is not held any more, and what took it may take another one.
+        take_slot = request.take_slot if request.lane is Lane.READ else None
+        asking = Request("HEAD", request.container, take_slot=take_slot)
         try:
-            answered = await self.perform(Request("HEAD", request.container), _transaction_id)
+            answered = await self.perform(asking, _transaction_id, tries=tries.another())
         except ContainerNotFoundError:
             details = {"status": 404, "transaction_id": missing.transaction_id}
             raise _no_container(request, details) from None
@@ -439,6 +496,12 @@ class Requester:
 async def _transaction_id(exchange: Exchange) -> str | None:
     await drained(exchange)
     return transaction_id(exchange.headers)
+
+
+def _timed_out(error: BaseException) -> bool:
+    if isinstance(error, SourceFailedError):
+        error = error.error
+    return isinstance(error, TimedOutError)
 
 
 def _not_from_swift(request: Request, status: int, body: bytes = b"") -> SwiftError:

@@ -8,15 +8,17 @@ here, because the requester retries them at once: a 401 (up to four times, see
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import ClassVar
 
 from twisted.internet.interfaces import IReactorTime
 
+from swift_provider.client.observer import Progress
 from swift_provider.errors import SwiftProviderError
 
 
@@ -31,6 +33,8 @@ class Patience:
     :param longest_delay: the delay stops doubling here.
     :param operation_seconds: the time limit on a whole operation, all attempts included.
     :param slowest_bytes_per_second: an upload adds its size at this rate to that limit.
+    :param first_contact_seconds: the same as ``total_seconds`` until Swift, or Keystone, has
+        answered for the first time: a wrong URL never will.
     """
 
     total_seconds: float
@@ -38,11 +42,25 @@ class Patience:
     longest_delay: float
     operation_seconds: float
     slowest_bytes_per_second: int = 64 * 1024
+    first_contact_seconds: float = math.inf
 
     #: A user waits for a picture: give up in seconds.
     MODULE: ClassVar[Patience]
     #: No user waits, and a cluster may be down for minutes.
     SCRIPT: ClassVar[Patience]
+
+    def limit(self, *, reached: bool) -> float:
+        """The seconds in which further attempts may begin.
+
+        :param reached: whether the server has answered before.
+        """
+        if reached:
+            return self.total_seconds
+        return min(self.total_seconds, self.first_contact_seconds)
+
+    def once(self) -> Patience:
+        """The same, without a retry."""
+        return replace(self, total_seconds=0.0)
 
     def operation_limit(self, size: int = 0) -> float:
         """The time limit in seconds on an operation with ``size`` bytes to send."""
@@ -57,7 +75,11 @@ Patience.MODULE = Patience(
     total_seconds=15.0, first_delay=0.25, longest_delay=4.0, operation_seconds=90.0
 )
 Patience.SCRIPT = Patience(
-    total_seconds=300.0, first_delay=0.5, longest_delay=30.0, operation_seconds=900.0
+    total_seconds=300.0,
+    first_delay=0.5,
+    longest_delay=30.0,
+    operation_seconds=900.0,
+    first_contact_seconds=15.0,
 )
 
 
@@ -66,14 +88,28 @@ class Tries:
 
     :param clock: tells the time.
     :param timeouts: seconds spent in timeouts that do not count.
+    :param progress: is told what the operation is doing.
+    :ivar progress: as given.
     """
 
-    def __init__(self, patience: Patience, clock: IReactorTime, *, timeouts: float = 0.0) -> None:
+    def __init__(
+        self,
+        patience: Patience,
+        clock: IReactorTime,
+        *,
+        timeouts: float = 0.0,
+        progress: Progress | None = None,
+    ) -> None:
+        self.progress = progress or Progress()
         self._patience = patience
         self._timeouts = timeouts
         self._clock = clock
         self._failures = 0
         self._began = clock.seconds()
+
+    def another(self) -> Tries:
+        """A count for another operation that the operation needs."""
+        return Tries(self._patience, self._clock)
 
     def refill(self) -> None:
         """Count from the beginning: the operation got further than before."""
@@ -90,9 +126,10 @@ class Tries:
         self._timeouts -= excused
         self.excuse(excused)
 
-    def delay_after(self, error: SwiftProviderError) -> float | None:
+    def delay_after(self, error: SwiftProviderError, *, reached: bool = True) -> float | None:
         """How long to wait before the next attempt.
 
+        :param reached: whether the server that failed has answered before.
         :returns: seconds; ``None`` if the error is final, time is up, or Swift
             asks for a longer wait than is left.
         """
@@ -106,7 +143,7 @@ class Tries:
         asked: float | None = getattr(error, "retry_after", None)
         if asked is not None:
             delay = max(delay, asked)
-        if self._clock.seconds() + delay > self._began + patience.total_seconds:
+        if self._clock.seconds() + delay > self._began + patience.limit(reached=reached):
             return None
         return delay
 

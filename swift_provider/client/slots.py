@@ -9,8 +9,10 @@ downloads to protect: there uploads may take every slot.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from enum import Enum
-from typing import Any
+from itertools import count
+from typing import Any, Protocol
 
 from twisted.internet.defer import DeferredSemaphore
 
@@ -27,10 +29,23 @@ class Lane(Enum):
     WRITE = "write"
 
 
-class Lease:
-    """One slot, held by one exchange."""
+class Slot(Protocol):
+    """What an exchange needs of the slot that it holds."""
 
-    def __init__(self, slots: Slots, lane: Lane) -> None:
+    def offer(self, release: Callable[[], None]) -> None: ...
+
+    def withdraw(self) -> None: ...
+
+    def release(self) -> None: ...
+
+
+class Lease:
+    """One slot, held by one exchange.
+
+    :param slots: ``None`` for a lease without a slot.
+    """
+
+    def __init__(self, slots: Slots | None, lane: Lane) -> None:
         self._slots: Slots | None = slots
         self._lane = lane
 
@@ -70,6 +85,10 @@ def uploads_beside_readers(size: int) -> int:
     return max(1, min(size - 1, max(FEW_UPLOADS, size // 4)))
 
 
+#: In which order two slots of different clients are taken; see :func:`acquire_both`.
+_NUMBERS = count()
+
+
 class Slots:
     """The slots of one client.
 
@@ -82,6 +101,7 @@ class Slots:
         self.size = size
         self.for_uploads = for_uploads
         self.waiting = 0
+        self._number = next(_NUMBERS)
         self._reactor = reactor
         self._all = DeferredSemaphore(size)
         self._writes = DeferredSemaphore(for_uploads)
@@ -103,23 +123,27 @@ class Slots:
         try:
             if lane is Lane.WRITE:
                 await self._writes.acquire()
-            self._wanted += 1
             try:
-                if not self._all.tokens:
-                    self._take_offer()
-                await self._all.acquire()
+                await self._acquire_any()
             except BaseException:
                 if lane is Lane.WRITE:
                     self._writes.release()
                 raise
-            finally:
-                self._wanted -= 1
         finally:
             if has_to_wait:
                 self._wait(-1)
         if not has_to_wait:
             self._observer.slots_changed(self.in_flight, self.waiting)
         return Lease(self, lane)
+
+    async def _acquire_any(self) -> None:
+        self._wanted += 1
+        try:
+            if not self._all.tokens:
+                self._take_offer()
+            await self._all.acquire()
+        finally:
+            self._wanted -= 1
 
     def _wait(self, change: int) -> None:
         self.waiting += change
@@ -149,3 +173,29 @@ class Slots:
         if lane is Lane.WRITE:
             self._writes.release()
         self._observer.slots_changed(self.in_flight, self.waiting)
+
+
+async def acquire_both(reading: Slots, writing: Slots) -> tuple[Lease, Lease]:
+    """Wait for a slot for a download from one place and one for an upload to another.
+
+    Two that each hold what the other waits for would wait for ever. So all take what they
+    need in the same order: first the right to upload, then the slots, those of the older
+    client first. Nobody who holds one of these waits for an earlier one.
+
+    :returns: for the download, and for the upload. Of one and the same client both
+        exchanges share one slot.
+    """
+    if reading is writing:
+        return Lease(None, Lane.READ), await writing.acquire(Lane.WRITE)
+    with ExitStack() as undo:
+        for slots in (reading, writing):
+            slots._wait(1)
+            undo.callback(slots._wait, -1)
+        await writing._writes.acquire()
+        with ExitStack() as failed:
+            failed.callback(writing._writes.release)
+            for slots in sorted((reading, writing), key=lambda slots: slots._number):
+                await slots._acquire_any()
+                failed.callback(slots._all.release)
+            failed.pop_all()
+    return Lease(reading, Lane.READ), Lease(writing, Lane.WRITE)

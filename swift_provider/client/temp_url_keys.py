@@ -7,12 +7,20 @@ import os
 import stat
 
 from swift_provider.config import RedirectSettings
+from swift_provider.config.values import HAS_INVISIBLE
 from swift_provider.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
 #: More than two keys need; a larger file is the wrong one.
 _LARGEST_FILE = 4096
+
+
+def _is_visible(line: bytes) -> bool:
+    try:
+        return line.decode("utf-8").isprintable()
+    except UnicodeDecodeError:
+        return False
 
 
 def read_keys(settings: RedirectSettings, where: str) -> tuple[bytes, ...]:
@@ -37,9 +45,17 @@ def read_keys(settings: RedirectSettings, where: str) -> tuple[bytes, ...]:
             f"{name}: cannot read {settings.key_path}: {error.strerror}. Write the key into it, "
             "and let Synapse's user read it"
         ) from None
-    keys = [line.strip() for line in content.splitlines() if line.strip()]
+    lines = [line.strip(b" \t\r") for line in content.split(b"\n")]
+    keys = [line for line in lines if line]
     if not keys:
         raise ConfigError(f"{name}: {settings.key_path} is empty: write the key into it")
+    if not lines[0]:
+        raise ConfigError(
+            f"{name}: the first line of {settings.key_path} is empty: write the key into it. "
+            "Swift gets the first line"
+        )
+    if not all(map(_is_visible, keys)):
+        raise ConfigError(f"{name}: {settings.key_path} {HAS_INVISIBLE}")
     if len(keys) > 2 or len(content) > _LARGEST_FILE or any(len(key.split()) > 1 for key in keys):
         raise ConfigError(
             f"{name}: {settings.key_path} must hold one or two keys, a line each, without spaces"

@@ -26,7 +26,6 @@ from zope.interface import implementer
 
 from swift_provider.client.file_source import FileSource
 from swift_provider.client.threads import Threads
-from swift_provider.errors import FileChangedError
 
 #: Parts up to this size are read and hashed at once, on the caller's thread.
 AT_ONCE_BYTES = 256 * 1024
@@ -41,11 +40,13 @@ class Body(ABC):
     :ivar length: bytes that will be sent.
     :ivar declared_md5: the MD5, where it is known before the first byte is sent and
         Swift is to check it (it answers 422); ``None`` otherwise.
+    :ivar declared_crc32: the CRC-32, where it is known by then; ``None`` otherwise.
     :ivar on_progress: called with the number of bytes of each chunk handed over.
     """
 
     length: int
     declared_md5: str | None = None
+    declared_crc32: int | None = None
     on_progress: Callable[[int], None]
 
     @property
@@ -78,11 +79,11 @@ class BytesBody(Body):
     def __init__(self, content: bytes, *, declare: bool = True) -> None:
         self._content = content
         self._md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        self._crc32 = zlib.crc32(content)
+        self._crc32 = self.declared_crc32 = zlib.crc32(content)
         self._finished = False
         self.length = len(content)
         self.declared_md5 = self._md5 if declare else None
-        self.on_progress = _ignore
+        self.on_progress = ignore
 
     @property
     def finished(self) -> bool:
@@ -145,14 +146,14 @@ class FileBody(Body):
         crc32: int | None = None,
     ) -> None:
         self.length = length
-        self.on_progress = _ignore
+        self.on_progress = ignore
         self._source = source
         self._position = offset
         self._end = offset + length
         self._threads = reading
         self._hash = hashlib.md5(usedforsecurity=False)
         self._crc32 = 0
-        self._announced_crc32 = crc32
+        self.declared_crc32 = crc32
         self._state = _State.READY
         self._reading: Deferred[bytes] | None = None
         self._chunk: bytes | None = None
@@ -227,20 +228,10 @@ class FileBody(Body):
         if offset + length == self._end:
             # Before the last bytes are sent: without them Swift stores nothing.
             self._source.check_unchanged()
-            self._check_announced()
+            # A change within one tick of the filesystem's clock leaves size and mtime as they
+            # were, and so does a program that sets the mtime back.
+            self._source.check_same(self._crc32, self.declared_crc32)
         return data
-
-    def _check_announced(self) -> None:
-        """A change within one tick of the filesystem's clock leaves size and mtime as they
-        were, and so does a program that sets the mtime back.
-
-        :raises FileChangedError: if these are not the bytes that the headers are about.
-        """
-        if self._announced_crc32 not in (None, self._crc32):
-            raise FileChangedError(
-                f"{self._source.path} changed while it was read: it was read twice, and the "
-                "second time it had other bytes"
-            )
 
     def _was_read(self, chunk: bytes) -> None:
         self._reading = None
@@ -268,8 +259,8 @@ class FileBody(Body):
             done.errback(failure)
 
 
-def _ignore(_count: int) -> None:
-    pass
+def ignore(_count: int) -> None:
+    """Nobody wants to know the progress."""
 
 
 def make_body(
@@ -277,12 +268,15 @@ def make_body(
 ) -> Body:
     """The right body for a part of a file, for one attempt.
 
-    :param crc32: of a large part, if the request's headers have it; else ``None``.
-    :raises FileChangedError: if the file was written to since it was opened.
+    :param crc32: of the part, if an earlier reading has shown it; else ``None``.
+    :raises FileChangedError: if the file was written to since it was opened, or has other bytes
+        than at that reading.
     :raises OSError: if it cannot be read.
     """
     if length <= AT_ONCE_BYTES:
         content = source.read_at(offset, length)
         source.check_unchanged()
-        return BytesBody(content)
+        body = BytesBody(content)
+        source.check_same(body.crc32, crc32)
+        return body
     return FileBody(source, offset, length, reading, crc32)

@@ -1,7 +1,7 @@
-"""The PUT of a file, or of one segment of it, from the first attempt to the proof.
+"""The PUT of one object, from the first attempt to the proof.
 
-The steps of :func:`upload`, in the order of this file: compute the file's CRC-32 for the
-object's metadata, make a fresh body for each attempt, send it
+The steps of :func:`upload`, in the order of this file: prepare what is to be sent (such as
+the CRC-32 for the object's metadata), make a fresh body for each attempt, send it
 (:mod:`swift_provider.client.requester`), compare the ETag in Swift's answer with the MD5
 of what was sent. An object that is not what was sent is overwritten by the next attempt,
 and removed after the last one, if Swift still shows it.
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from swift_provider.client.answers import (
+    CONTENT_CRC32_HEADER,
     ObjectInfo,
     crc32_mark,
     header,
@@ -21,14 +22,12 @@ from swift_provider.client.answers import (
     object_info,
 )
 from swift_provider.client.clean_up import clean_up
-from swift_provider.client.crc32 import crc32_of
-from swift_provider.client.file_source import FileSource
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.request import Request
 from swift_provider.client.requester import Requester, drained
 from swift_provider.client.slots import Lane
-from swift_provider.client.threads import Threads
-from swift_provider.client.upload_bodies import AT_ONCE_BYTES, Body, make_body
+from swift_provider.client.upload_bodies import Body
+from swift_provider.client.upload_sources import Part
 from swift_provider.errors import (
     DamagedError,
     ObjectExistsError,
@@ -40,14 +39,6 @@ from swift_provider.errors import (
 logger = logging.getLogger(__name__)
 
 
-class FilePart(NamedTuple):
-    """What becomes one object: a whole file, or one segment. Offset and size in bytes."""
-
-    source: FileSource
-    offset: int
-    size: int
-
-
 class Uploaded(NamedTuple):
     """What was stored: the object's facts, and the CRC-32 of what was read."""
 
@@ -57,27 +48,22 @@ class Uploaded(NamedTuple):
 
 async def upload(
     requester: Requester,
-    reading: Threads,
     container: str,
     name: str,
-    part: FilePart,
+    part: Part,
     *,
-    noting: Threads | None,
     if_absent: bool = False,
     metadata: Mapping[bytes, bytes] | None = None,
 ) -> Uploaded:
-    """Store a part of a file as one object.
+    """Store a part of what is uploaded as one object.
 
-    :param reading: reads and hashes the file, where the part is large.
-    :param noting: computes the CRC-32 for the object's metadata, where the part is large;
-        ``None`` to store the object without it.
     :param if_absent: do not overwrite. Ceph RGW overwrites all the same.
     :param metadata: further headers, which stay with the object.
     :returns: the ETag is the MD5 of what was read.
     :raises ObjectExistsError: if ``if_absent``, and another object is there.
     :raises FileChangedError: if the file changed meanwhile; nothing was stored then.
     :raises OSError: if the file cannot be read.
-    :raises SwiftProviderError: if it failed for good.
+    :raises SwiftProviderError: if it failed for good, also what reading the part raised.
     """
     headers = {b"Content-Type": b"application/octet-stream", **(metadata or {})}
     if if_absent:
@@ -85,12 +71,12 @@ async def upload(
     sent: list[Body] = []
     #: The ETags of answers that do not show what was sent; "" for one without an ETag.
     wrong: set[str] = set()
-    crc32 = None
 
     def fresh_body() -> Body:
-        body = make_body(part.source, part.offset, part.size, reading, crc32)
-        if noting is not None:
-            headers.update(crc32_mark(body.crc32 if crc32 is None else crc32))
+        body = part.fresh_body()
+        headers.pop(CONTENT_CRC32_HEADER, None)
+        if part.notes and body.declared_crc32 is not None:
+            headers.update(crc32_mark(body.declared_crc32))
         sent.append(body)
         return body
 
@@ -102,6 +88,7 @@ async def upload(
         lane=Lane.WRITE,
         make_body=fresh_body,
         size=part.size,
+        take_slot=part.take_slot,
     )
 
     async def compare(exchange: Exchange) -> Uploaded:
@@ -122,12 +109,11 @@ async def upload(
         await drained(exchange)
         return Uploaded(object_info(name, exchange.headers, part.size), sent[-1].crc32)
 
-    if noting is not None and part.size > AT_ONCE_BYTES:
-        # Headers go before the body, so the file is read twice; the second time it mostly
-        # comes from the page cache. No slot is held meanwhile.
-        crc32 = await requester.within_limit(_crc32_of(part.source, noting), request)
+    preparation = part.preparation()
+    if preparation is not None:
+        await requester.within_limit(preparation, request)
     try:
-        return await requester.perform(request, compare)
+        return await requester.perform(request, compare, requester.new_tries(part.progress))
     except ObjectExistsError:
         # It may be the object of an earlier attempt whose answer was lost.
         found = await _found(requester, container, name, sent) if len(sent) > 1 else None
@@ -146,10 +132,6 @@ async def upload(
         if found is None:
             raise
         return found
-
-
-async def _crc32_of(source: FileSource, noting: Threads) -> int:
-    return await noting.run(crc32_of, source)
 
 
 def _not_proven(etag: str) -> str:

@@ -43,12 +43,12 @@ def choose_part(request: Request, size: int | None) -> range | None:
     :param request: the client's. Synapse has set the headers for the whole file, and nothing
         was written.
     :param size: of the whole file in Swift; ``None`` if it is not known. The whole file is
-        the answer then, and also if Synapse has announced another length.
+        the answer then.
     :returns: the positions of the bytes to write; none of them in a response that has no
         body; ``None`` for the whole file.
     """
     headers = request.responseHeaders
-    if size is None or headers.getRawHeaders(b"Content-Length") not in (None, [b"%d" % size]):
+    if size is None:
         return None
     headers.setRawHeaders(b"Accept-Ranges", [b"bytes"])
     wanted = request.requestHeaders.getRawHeaders(b"Range", [])

@@ -109,5 +109,5 @@ class MemoryCache:
 
 def _cost(path: str, download: WholeDownload) -> int:
     info = download.info
-    texts = (path, info.name, info.etag, info.content_type, info.last_modified, info.owner)
+    texts = [path, *(text for text in vars(info).values() if isinstance(text, str))]
     return ENTRY_BYTES + getsizeof(download.content) + sum(map(getsizeof, texts))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,24 +23,26 @@ from synapse.module_api.errors import ConfigError as SynapseConfigError
 from synapse.module_api.errors import SynapseError
 from twisted.internet.defer import Deferred
 
-from swift_provider.client import Download, FileSource, Links, Store, read_keys
+from swift_provider.client import Download, FileSource, Links, MirrorSet, open_store, read_keys
 from swift_provider.config import Settings, parse_settings
 from swift_provider.errors import (
     ConfigError,
-    ContainerNotFoundError,
     ObjectNotFoundError,
     SwiftProviderError,
 )
 from swift_provider.module.client_request import is_head
+from swift_provider.module.failed_uploads import FailedUploads
+from swift_provider.module.keeper_start import disk_keeper
+from swift_provider.module.known_length import known_length
 from swift_provider.module.later_download import LaterDownload
 from swift_provider.module.log_context import begin_for_caller, log_for_callers
 from swift_provider.module.matrix_errors import error_for_client
-from swift_provider.module.metrics import Metrics
+from swift_provider.module.metrics import MemberMetrics, Metrics
 from swift_provider.module.redirect_responder import RedirectResponder
 from swift_provider.module.redirecting import Redirecting
 from swift_provider.module.responder import SwiftResponder
 from swift_provider.module.small_files import SmallFiles
-from swift_provider.module.start_check import check_container, log_configuration
+from swift_provider.module.start_check import check_containers, log_configuration
 from swift_provider.module.upload_places import UploadPlaces
 from swift_provider.module.upload_queue import MAX_HELD, UploadQueue, WaitingFile
 
@@ -58,20 +61,23 @@ class SwiftStorageProviderBackend(StorageProvider):
     :param hs: the homeserver.
     :param config: what :meth:`parse_config` returned.
     :raises synapse.module_api.errors.ConfigError: if the cloud, its credentials or a
-        certificate file cannot be found.
+        certificate file cannot be found, or the options do not fit those of Synapse.
     """
 
     def __init__(self, hs: HomeServer, config: Settings) -> None:
         self._settings = config
         self._reactor = hs.get_reactor()
         self._api = hs.get_module_api()
+        self._database = hs.get_datastores().main
         self._wrapper = wrapper = _wrapper_options(hs, config)
         # Synapse 1.140 lacks this option, and always has a media store.
         keeps_local = getattr(hs.config.media, "enable_local_media_storage", True)
         self._media_store = hs.config.media.media_store_path if keeps_local else None
         self._places = UploadPlaces(self._media_store)
         self._metrics = metrics = Metrics(hs.hostname, config.container)
+        self._keeper = disk_keeper(hs, config, wrapper, keeps_local)
         #: The path of each upload in flight.
+        self._failed = FailedUploads()
         self._uploads: dict[Deferred[None], str] = {}
         self._queue = UploadQueue(
             self._reactor,
@@ -81,15 +87,22 @@ class SwiftStorageProviderBackend(StorageProvider):
             "Run swift_media_upload upload --all to upload them"
             if keeps_local
             else "Synapse keeps no local media, so there is no other copy",
+            self._note_failure,
         )
         try:
-            self._store = Store.from_settings(
-                self._reactor, config, observer=metrics, owner=hs.hostname
+            self._store = open_store(
+                self._reactor,
+                config,
+                observers=partial(_member_metrics, hs.hostname),
+                owner=hs.hostname,
+                background=self._in_background,
             )
             self._redirecting = self._make_redirecting()
         except ConfigError as error:
             where = f"media_storage_providers, container {config.container}"
             raise SynapseConfigError(f"{where}: {error}") from None
+        if isinstance(self._store, MirrorSet):
+            self._store.on_debt = self._note_failure
         self._files = SmallFiles(self._store, config.memory_cache, self._reactor, metrics)
         if not keeps_local:
             self._api.register_spam_checker_callbacks(
@@ -102,6 +115,11 @@ class SwiftStorageProviderBackend(StorageProvider):
             self._api.run_as_background_process, "swift_check_container", self._check_container
         )
         self._reactor.addSystemEventTrigger("before", "shutdown", self._finish_uploads)
+        if self._keeper is not None:
+            self._reactor.callWhenRunning(self._keeper.start)
+            self._reactor.addSystemEventTrigger("before", "shutdown", self._stop_keeper)
+        if isinstance(self._store, MirrorSet):
+            self._reactor.addSystemEventTrigger("during", "shutdown", self._store.report_debts)
 
     def _make_redirecting(self) -> Redirecting | None:
         """:raises ConfigError: if the key cannot be read."""
@@ -141,8 +159,11 @@ class SwiftStorageProviderBackend(StorageProvider):
         try:
             if self._wrapper.store_synchronous:
                 source = self._places.open(path, file_info)
+                self._note_stored(source.size)
             else:
-                self._queue.add(path, self._places.wait(path, file_info))
+                file = self._places.wait(path, file_info)
+                self._note_stored(file.size)
+                self._queue.add(path, file)
                 return
         except OSError as error:
             raise error_for_client(error, "store", path) from error
@@ -160,7 +181,8 @@ class SwiftStorageProviderBackend(StorageProvider):
             # Synapse deleted the media, or swift_media_upload has already moved the file.
             logger.warning("%s is not uploaded to Swift: it is no longer on the disk", path)
         except (SwiftProviderError, OSError) as error:
-            error_for_client(error, "store", path)
+            self._note_failure()
+            error_for_client(error, "store", path, self._failed.level(path))
         else:
             with contextlib.suppress(SynapseError):  # error_for_client() has logged it
                 await self._upload(path, source)
@@ -171,22 +193,34 @@ class SwiftStorageProviderBackend(StorageProvider):
         try:
             await make_deferred_yieldable(upload)
         except (SwiftProviderError, OSError) as error:
-            raise error_for_client(error, "store", path) from error
+            self._note_failure()
+            level = self._failed.level(path)
+            raise error_for_client(error, "store", path, level) from error
+        else:
+            self._failed.stored(path)
         finally:
             del self._uploads[upload]
             self._files.drop(path)
 
+    def _in_background(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run work of the client that nobody waits for."""
+
+        async def run() -> None:
+            await make_deferred_yieldable(begin_for_caller(work))
+
+        self._api.run_as_background_process(name, run)
+
+    def _note_stored(self, size: int) -> None:
+        if self._keeper is not None:
+            self._keeper.stored(size)
+
+    def _note_failure(self) -> None:
+        if self._keeper is not None:
+            self._keeper.upload_failed()
+
     async def _put(self, path: str, source: FileSource) -> None:
         with source:
-            try:
-                await self._store.put(path, source)
-            except ContainerNotFoundError:
-                # The check at start creates the container. It may not have run yet, and
-                # it fails if Swift is unreachable.
-                if not self._settings.create_container:
-                    raise
-                await self._store.create()
-                await self._store.put(path, source)
+            await self._store.put(path, source)
 
     async def fetch(self, path: str, file_info: FileInfo) -> Responder | None:
         """Look for a file, and begin to download it. For a HEAD request, or a client that
@@ -212,7 +246,10 @@ class SwiftStorageProviderBackend(StorageProvider):
         except SwiftProviderError as error:
             raise error_for_client(error, "fetch", path) from error
         local_path = None if self._media_store is None else os.path.join(self._media_store, path)
-        rest = (download, path, local_path, self._reactor, self._api.defer_to_thread)
+        in_thread, stored = self._api.defer_to_thread, self._note_stored
+        length = partial(known_length, self._database, file_info)
+        of_length = partial(self._of_length, path) if len(self._store.members) > 1 else None
+        rest = (download, path, local_path, self._reactor, in_thread, stored, length, of_length)
         if links is None:
             return SwiftResponder(*rest)
         return RedirectResponder(links, self._metrics.redirected, *rest)
@@ -221,13 +258,23 @@ class SwiftStorageProviderBackend(StorageProvider):
         self, path: str, head: bool, links: Links | None
     ) -> tuple[Download | LaterDownload, Links | None]:
         """:returns: the download, and what makes a URL for it; ``None`` to stream it."""
-        if head or links is not None:
-            info = await self._store.head(path)
+        # A file in memory is served from there, also while Swift is unreachable.
+        if (head or links is not None) and not self._files.has(path):
+            info = await self._files.head(path)
             if self._redirecting is None or not await self._redirecting.allows(path, info, links):
                 links = None
             if head or links is not None:
                 return LaterDownload(info, partial(self._files.get, path)), links
         return await self._files.get(path), None
+
+    async def _of_length(self, path: str, length: int) -> LaterDownload:
+        """Look for an object of the right length.
+
+        :raises SwiftProviderError: if no place has one.
+        """
+        self._files.drop(path)  # it may be the wrong one
+        info = await self._store.head(path, length=length)
+        return LaterDownload(info, partial(self._store.get, path, length=length))
 
     async def delete(self, path: str, file_info: FileInfo) -> None:
         """Delete a file. Succeeds if there is no such file.
@@ -269,11 +316,13 @@ class SwiftStorageProviderBackend(StorageProvider):
         return bool(wrapper.store_remote if file_info.server_name else wrapper.store_local)
 
     async def _check_container(self) -> None:
-        await make_deferred_yieldable(
-            begin_for_caller(check_container, self._store, self._settings)
-        )
+        await make_deferred_yieldable(begin_for_caller(check_containers, self._store.members))
         if self._redirecting is not None:
             await self._redirecting.check()
+
+    def _stop_keeper(self) -> Deferred[None]:
+        assert self._keeper is not None
+        return self._keeper.stop(uploads_left=bool(self._unfinished()))
 
     def _finish_uploads(self) -> Deferred[None] | None:
         if not self._unfinished():
@@ -294,6 +343,10 @@ class SwiftStorageProviderBackend(StorageProvider):
             self._reactor.callLater(0.1, pause.callback, None)
             await make_deferred_yieldable(pause)
         self._queue.stop(self._unfinished())
+
+
+def _member_metrics(server_name: str, member: Settings) -> MemberMetrics:
+    return MemberMetrics(server_name, member.container, member.label)
 
 
 def _ended(upload: Deferred[None]) -> Deferred[None]:

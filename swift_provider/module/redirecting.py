@@ -29,6 +29,10 @@ FIRST_SECONDS = 60.0
 MOST_SECONDS = 3600.0
 GOOD_SECONDS = 600.0
 
+#: How long clients are redirected after the last good check, although Swift cannot tell
+#: whether that still works.
+PROVEN_SECONDS = 2 * GOOD_SECONDS
+
 #: How many files are remembered as small. A HEAD before the GET costs about 10 ms and 0.8 ms
 #: of processor time (measured on loopback), and media never change.
 SMALL_FILES = 10_000
@@ -54,6 +58,7 @@ class Redirecting:
         self._reactor = reactor
         self._api = api
         self._next = self._wait = FIRST_SECONDS
+        self._proven_at = 0.0
         self._small: dict[str, None] = {}
         self._said: tuple[str, ...] | None = None
 
@@ -65,11 +70,28 @@ class Redirecting:
             verdict = await make_deferred_yieldable(begin_for_caller(self._access.check))
             self._conclude(verdict.links, verdict.flaws, verdict.warnings)
         except SwiftProviderError as error:
-            self._conclude(None, (f"Swift cannot tell: {error}",), ())
+            self._cannot_tell(error)
         finally:
             self._reactor.callLater(
                 self._next, self._api.run_as_background_process, "swift_check_redirect", self.check
             )
+
+    def _cannot_tell(self, error: SwiftProviderError) -> None:
+        """A check had no result, for example because Swift is busy."""
+        proven = self._reactor.seconds() - self._proven_at <= PROVEN_SECONDS
+        if error.temporary and self.links is not None and proven:
+            self._next = FIRST_SECONDS
+            logger.info(
+                "Clients are still redirected to the Swift container %s, though Swift cannot tell "
+                "now whether that works: %s. The next check is in %d seconds",
+                self._store.container,
+                error,
+                self._next,
+            )
+            return
+        if error.temporary:
+            self._wait = min(self._wait, GOOD_SECONDS)
+        self._conclude(None, (f"Swift cannot tell: {error}",), ())
 
     def _conclude(
         self, links: Links | None, flaws: tuple[str, ...], warnings: tuple[str, ...]
@@ -79,6 +101,7 @@ class Redirecting:
             self._next, self._wait = self._wait, min(self._wait * 2, MOST_SECONDS)
         else:
             self._next, self._wait = GOOD_SECONDS, FIRST_SECONDS
+            self._proven_at = self._reactor.seconds()
         self._report(links, flaws, warnings)
 
     def _report(
@@ -115,7 +138,10 @@ class Redirecting:
         :param path: of the file.
         :returns: ``None`` to stream the file.
         """
-        if self.links is None or path in self._small:
+        if self.links is None:
+            return None
+        if path in self._small:
+            self._remember_small(path)
             return None
         request = request_in_context()
         if request is None or request.method not in ("GET", "HEAD"):
@@ -139,15 +165,20 @@ class Redirecting:
         if links is None:
             return False
         if info.size is not None and info.size <= self._above:
-            while len(self._small) >= SMALL_FILES:
-                del self._small[next(iter(self._small))]
-            self._small[path] = None
+            self._remember_small(path)
             return False
         try:
             return await self._access.allows(info, links)
         except SwiftProviderError as error:
             logger.info("%s is streamed: %s", info.name, error)
             return False
+
+    def _remember_small(self, path: str) -> None:
+        """The file that was asked for least recently is forgotten first."""
+        self._small.pop(path, None)
+        while len(self._small) >= SMALL_FILES:
+            del self._small[next(iter(self._small))]
+        self._small[path] = None
 
 
 def redirectable_endpoint(url: str) -> str | None:

@@ -15,17 +15,17 @@ Large files are never kept: they pass through. Requests are shared even if nothi
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.defer import ensureDeferred
 
-from swift_provider.client import Download, Store, WholeDownload
+from swift_provider.client import Asking, Download, ObjectInfo, Store, WholeDownload, give_up
 from swift_provider.errors import ObjectNotFoundError, SwiftProviderError
 from swift_provider.module.memory_cache import MemoryCache, MemoryFile
 from swift_provider.module.metrics import Metrics
 from swift_provider.module.shared_download import SharedDownload
+from swift_provider.module.shared_requests import SharedRequests
 
 logger = logging.getLogger(__name__)
 
@@ -33,16 +33,11 @@ logger = logging.getLogger(__name__)
 PROVEN_SECONDS = 3600.0
 #: How old the proof may be while Swift is unreachable.
 UNREACHABLE_SECONDS = 24 * 3600.0
-#: How long to wait for the answer to the HEAD. A user waits, and the file is here.
+#: How long to wait for the answer to the HEAD, once it has its slot. A user waits, and the file
+#: is here.
 HEAD_SECONDS = 3.0
 #: After a HEAD without an answer, no other is sent for this time.
 PAUSE_SECONDS = 60.0
-
-
-#: How old a request may be when another coroutine joins it, and how long that one waits for
-#: it. Then it sends its own. So it does not fail with a request that has used up its
-#: retries, and does not wait for a connection that hangs.
-SHARE_SECONDS = 5.0
 
 
 class SmallFiles:
@@ -57,9 +52,26 @@ class SmallFiles:
         self._clock = clock
         self._metrics = metrics
         self._memory = MemoryCache(limit, metrics)
-        #: The requests that others may join, by path.
-        self._requests: dict[str, SharedDownload] = {}
+        self._requests = SharedRequests(self._ask, clock)
+        self._heads = SharedRequests(self._head, clock)
         self._paused_until = 0.0
+
+    def has(self, path: str) -> bool:
+        """Whether a file is in memory. It may be so old that Swift is asked about it."""
+        return self._memory.get(path) is not None
+
+    async def head(self, path: str) -> ObjectInfo:
+        """An object's facts, from Swift. Call it through ``begin_for_caller``.
+
+        :raises ObjectNotFoundError: if Swift says 404 for the object, and for nothing else.
+        :raises SwiftProviderError: if it failed for good.
+        """
+        info, _ = await self._heads.get(path)
+        assert info is not None, "facts can be shared"
+        return info
+
+    async def _head(self, path: str, request: SharedDownload[ObjectInfo]) -> ObjectInfo:
+        return await self._store.head(path, progress=request.asking)
 
     async def get(self, path: str) -> Download:
         """Begin a download. Call it through ``begin_for_caller``.
@@ -79,29 +91,10 @@ class SmallFiles:
             raise
 
     async def _share(self, path: str) -> Download:
-        request = self._requests.get(path)
-        joins = request is not None and self._clock.seconds() - request.began <= SHARE_SECONDS
-        if request is None or not joins:
-            request = self._begin(path)
-        waiting = ensureDeferred(request.join())
-        if joins:
-            waiting.addTimeout(SHARE_SECONDS, self._clock)
-        with suppress(DeferredTimeoutError):
-            download = await waiting
-            if joins and isinstance(download, WholeDownload):
-                self._metrics.memory_request("shared")
-            if download is not None:
-                return download
-        return await self._store.get(path)
-
-    def _begin(self, path: str) -> SharedDownload:
-        request = SharedDownload(
-            lambda request: self._ask(path, request),
-            lambda request: self._ended(path, request),
-            self._clock.seconds(),
-        )
-        self._requests[path] = request
-        return request
+        download, joined = await self._requests.get(path)
+        if joined and isinstance(download, WholeDownload):
+            self._metrics.memory_request("shared")
+        return download or await self._store.get(path)
 
     def drop(self, path: str) -> None:
         """Forget a file, because it is being deleted or replaced. May be called again.
@@ -111,13 +104,10 @@ class SmallFiles:
         coroutine joins it.
         """
         self._memory.drop(path)
-        self._requests.pop(path, None)
+        self._requests.drop(path)
+        self._heads.drop(path)
 
-    def _ended(self, path: str, request: SharedDownload) -> None:
-        if self._requests.get(path) is request:
-            del self._requests[path]
-
-    async def _ask(self, path: str, request: SharedDownload) -> Download:
+    async def _ask(self, path: str, request: SharedDownload[Download]) -> Download:
         now = self._clock.seconds()
         file = self._memory.get(path)
         if file is not None:
@@ -125,10 +115,10 @@ class SmallFiles:
                 self._metrics.memory_request("hit")
                 return file.download()
             self._memory.drop(path)
-        download = await self._store.get(path)
+        download = await self._store.get(path, progress=request.asking)
         if isinstance(download, WholeDownload):
             self._metrics.memory_request("miss")
-            if self._requests.get(path) is request and not download.info.expires:
+            if self._requests.may_be_joined(path, request) and not download.info.expires:
                 self._memory.offer(path, download, now, again=request.is_shared)
         return download
 
@@ -146,19 +136,20 @@ class SmallFiles:
         """Ask Swift whether it still has this object; assume so if Swift is unreachable.
 
         :raises ObjectNotFoundError: if Swift says 404 for the object.
-        :raises SwiftProviderError: if Swift refuses to say.
+        :raises SwiftProviderError: if Swift refuses to say, or there is no slot to ask it.
         """
         if self._age(file) > UNREACHABLE_SECONDS:
             return False
         now = self._clock.seconds()
+        asking = Asking(self._clock)
+        head = ensureDeferred(self._store.head(path, progress=asking))
         try:
-            asking = ensureDeferred(self._store.head(path))
-            info = await asking.addTimeout(HEAD_SECONDS, self._clock)
+            info = await give_up(head, HEAD_SECONDS, asking.spent, self._clock)
         except DeferredTimeoutError:
             self._serve_unproven(path, f"no answer within {HEAD_SECONDS:.0f} seconds")
             return True
         except SwiftProviderError as error:
-            if not error.temporary:
+            if not error.temporary or not asking.asked:
                 raise
             self._serve_unproven(path, error)
             return True

@@ -6,10 +6,13 @@ A problem found here does not stop Synapse: it still serves the files on its own
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from swift_provider.client import Store
+from twisted.internet.defer import Deferred, gatherResults
+
+from swift_provider.client import Place, SeenPlace, same_place
 from swift_provider.config import Settings
 from swift_provider.errors import (
     AccessDeniedError,
@@ -21,24 +24,20 @@ logger = logging.getLogger(__name__)
 
 
 def log_configuration(settings: Settings, wrapper: Any, keeps_local: bool) -> None:
-    """Log one line. Warn if Synapse would never store a file here, or may lose files.
+    """Log a line for each place. Warn if Synapse would never store a file, or may lose files.
 
     :param wrapper: has ``store_local``, ``store_remote`` and ``store_synchronous``.
     :param keeps_local: whether Synapse has a media store.
     """
-    host = urlsplit(settings.storage_url or "").netloc
     logger.info(
-        "Media in Swift: container %s, prefix %s, region %s, endpoint %s, at most %d exchanges "
-        "at once, store_local %s, store_remote %s, store_synchronous %s",
-        settings.container,
-        settings.prefix or "(none)",
-        settings.region_name or "(from the cloud)",
-        host or "(from the catalogue)",
-        settings.threadpool_size,
+        "Media in Swift: %s, store_local %s, store_remote %s, store_synchronous %s",
+        _place(settings),
         _yaml(wrapper.store_local),
         _yaml(wrapper.store_remote),
         _yaml(wrapper.store_synchronous),
     )
+    for mirror in settings.mirrors:
+        logger.info("The media are mirrored: %s", _place(mirror))
     if not (wrapper.store_local or wrapper.store_remote):
         logger.warning(
             "media_storage_providers: store_local and store_remote are both false for the "
@@ -56,23 +55,59 @@ def log_configuration(settings: Settings, wrapper: Any, keeps_local: bool) -> No
         )
 
 
+def _place(settings: Settings) -> str:
+    host = urlsplit(settings.storage_url or "").netloc
+    return (
+        f"{settings.label}, container {settings.container}, prefix {settings.prefix or '(none)'}, "
+        f"region {settings.region_name or '(from the cloud)'}, endpoint "
+        f"{host or '(from the catalogue)'}, at most {settings.threadpool_size} exchanges at once"
+    )
+
+
 def _yaml(flag: bool) -> str:
     return "true" if flag else "false"
 
 
-async def check_container(store: Store, settings: Settings) -> None:
-    """Log whether the container can be used; create it if ``create_container`` is set."""
-    container = settings.container
+async def check_containers(places: Sequence[Place]) -> None:
+    """Log whether each container can be used, and whether two of the places are one.
+
+    A container is made if ``create_container`` is set.
+    """
+    several = len(places) > 1
+    answers = await gatherResults(
+        Deferred.fromCoroutine(_check(place, place.name if several else "")) for place in places
+    )
+    pairs = zip(places, answers, strict=True)
+    try:
+        objection = await same_place(
+            [SeenPlace(place, made) for place, made in pairs if made is not None]
+        )
+    except SwiftProviderError as error:
+        logger.warning("It is not known whether the mirrors are different places: %s", error)
+    else:
+        if objection is not None:
+            logger.error(
+                "media_storage_providers, container %s: %s", places[0].container, objection
+            )
+
+
+async def _check(place: Place, name: str) -> str | None:
+    """:param name: the place's, if there are several.
+    :returns: see :attr:`.SeenPlace.made`; ``None`` if the place cannot be used.
+    """
+    container = f"{place.container} of {name}" if name else place.container
     try:
         try:
-            await store.check()
+            made = await place.check()
         except ContainerNotFoundError:
-            if not settings.create_container:
+            if not place.creates_container:
                 raise
-            await store.create()
+            await place.create()
             logger.info("Created the Swift container %s", container)
-        host = urlsplit(await store.storage_url()).netloc
+            made = await place.check()
+        host = urlsplit(await place.storage_url()).netloc
         logger.info("The Swift container %s at %s is ready", container, host)
+        return made
     except AccessDeniedError as error:
         logger.warning(
             "This user may not look at the Swift container %s, and perhaps may not use it "
@@ -80,6 +115,8 @@ async def check_container(store: Store, settings: Settings) -> None:
             container,
             error,
         )
+        return ""
     except SwiftProviderError as error:
         advice = "; each upload or download tries again" if error.temporary else ""
         logger.error("The Swift container %s cannot be used: %s%s", container, error, advice)
+        return None

@@ -51,6 +51,13 @@ class WaitingFile:
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, "not a regular file", local_path)
             self._size = status.st_size
+        else:
+            self._size = source.size
+
+    @property
+    def size(self) -> int:
+        """The file's size in bytes."""
+        return self._size
 
     def open(self) -> FileSource:
         """Open the file; the caller closes it.
@@ -88,6 +95,7 @@ class UploadQueue:
     :param upload: begins an upload, in no particular log context; fires when it has
         ended, and never fails. It may raise: then no more uploads begin.
     :param remedy: ends the log lines about files that are not stored.
+    :param dropped: called for each file that is not stored.
     """
 
     def __init__(
@@ -97,12 +105,14 @@ class UploadQueue:
         upload: Callable[[str, WaitingFile], Deferred[None]],
         metrics: Metrics,
         remedy: str,
+        dropped: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._width = width
         self._upload = upload
         self._metrics = metrics
         self._remedy = remedy
+        self._on_drop = dropped
         self._waiting: OrderedDict[str, WaitingFile] = OrderedDict()
         self._running: set[str] = set()
         self._start_is_due = False
@@ -127,7 +137,7 @@ class UploadQueue:
         """
         if self._stopped:
             file.close()
-            self._metrics.upload_dropped()
+            self._count_drop()
             logger.warning("Synapse stops. Not stored: %s. %s", _some_of([path], 1), self._remedy)
             return
         before = self._waiting.get(path)
@@ -149,7 +159,7 @@ class UploadQueue:
 
     def drop(self, path: str) -> None:
         """Count a file that was refused, and log it, with others, once in a while."""
-        self._metrics.upload_dropped()
+        self._count_drop()
         self._dropped_count += 1
         if len(self._dropped) < NAMES:
             self._dropped.append(path)
@@ -197,7 +207,7 @@ class UploadQueue:
         left = list(self._waiting)
         for path in left:
             self.discard(path)
-            self._metrics.upload_dropped()
+            self._count_drop()
         self.stop(left)
 
     def _ended(self, result: object, path: str) -> None:
@@ -207,6 +217,10 @@ class UploadQueue:
             self._start_is_due = True
             # callLater(0) would wait for a clock that is set back meanwhile.
             self._reactor.callFromThread(self._start)
+
+    def _count_drop(self) -> None:
+        self._metrics.upload_dropped()
+        self._on_drop()
 
     def _report(self) -> None:
         self._report_timer = None

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swift_provider.errors import CacheError, ConfigError
+from swift_provider.offload.file_owner import remedy_of_owner
 from swift_provider.offload.lock import RunLock
 from swift_provider.offload.media_names import Media
 
@@ -35,7 +36,9 @@ _NAMES = {"origin", "media_id", "filesystem_id", "type", "known_deleted"}
 #: How long to wait while another program, such as ``s3_media_upload``, writes to the cache.
 BUSY_TIMEOUT_SECONDS = 5.0
 #: SQLite's words for errors that a new file would not cure.
-_NOT_DAMAGE = ("locked", "full", "readonly", "unable to open", "interrupted")
+_NOT_DAMAGE = ("locked", "full", "interrupted")
+#: SQLite's words for a file that this user may not write.
+_DENIED = ("readonly", "unable to open")
 
 
 @dataclass(frozen=True)
@@ -258,8 +261,9 @@ class Cache:
         except sqlite3.Error as error:
             raise CacheError(f"{self._path}: {error}{self._remedy(str(error))}") from error
 
-    @staticmethod
-    def _remedy(reason: str) -> str:
+    def _remedy(self, reason: str) -> str:
+        if any(words in reason for words in _DENIED):
+            return remedy_of_owner(self._path, self._path)
         if any(words in reason for words in _NOT_DAMAGE):
             return ""
         return ". This file is safe to delete: the next 'update' makes a new one"

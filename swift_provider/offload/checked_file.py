@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import zlib
 
 from swift_provider.client import FileSource
 from swift_provider.errors import BadFileError, KeptError
@@ -18,7 +19,8 @@ def open_checked(base_path: str, file: Expected) -> FileSource:
     Synapse writes a file under its final name. So a file that is shorter than the database
     says is one that Synapse is still writing, or one that a crash cut short.
 
-    :returns: the caller closes it.
+    :returns: the caller closes it. If its SHA-256 was compared, each later reading has to have
+        the same bytes (:attr:`.FileSource.crc32`).
     :raises BadFileError: if it is something else.
     :raises KeptError: if it is no regular file, or cannot be read.
     :raises FileChangedError: if it shrinks meanwhile.
@@ -35,8 +37,10 @@ def open_checked(base_path: str, file: Expected) -> FileSource:
     try:
         if file.lengths and source.size not in file.lengths:
             raise BadFileError("its length is not the one in Synapse's database")
-        if file.sha256 is not None and _sha256(source) != file.sha256.lower():
-            raise BadFileError("its SHA-256 is not the one in Synapse's database")
+        if file.sha256 is not None:
+            sha256, source.crc32 = _hashes(source)
+            if sha256 != file.sha256.lower():
+                raise BadFileError("its SHA-256 is not the one in Synapse's database")
     except OSError as error:
         source.close()
         raise KeptError(f"cannot be read: {error.strerror}") from error
@@ -46,8 +50,11 @@ def open_checked(base_path: str, file: Expected) -> FileSource:
     return source
 
 
-def _sha256(source: FileSource) -> str:
-    digest = hashlib.sha256()
+def _hashes(source: FileSource) -> tuple[str, int]:
+    """:returns: SHA-256 and CRC-32 of one reading."""
+    sha256, crc32 = hashlib.sha256(), 0
     for offset in range(0, source.size, _READ_BYTES):
-        digest.update(source.read_at(offset, min(_READ_BYTES, source.size - offset)))
-    return digest.hexdigest()
+        data = source.read_at(offset, min(_READ_BYTES, source.size - offset))
+        sha256.update(data)
+        crc32 = zlib.crc32(data, crc32)
+    return sha256.hexdigest(), crc32

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IConsumer, IProducer
 from zope.interface import implementer
 
-from swift_provider.client import Store
+from swift_provider.client import Place
 from swift_provider.errors import DamagedError, KeptError
 from swift_provider.offload.disk import Expected
 
 
-async def content_flaw(store: Store, file: Expected, received: Callable[[int], None]) -> str | None:
+async def content_flaw(store: Place, file: Expected, received: Callable[[int], None]) -> str | None:
     """Read an object to its end, and compare its content with the database.
 
     The SHA-256 in Synapse's database is compared, because nothing in Swift can alter it.
@@ -37,7 +37,7 @@ async def content_flaw(store: Store, file: Expected, received: Callable[[int], N
         return "its bytes are not those that were stored"
 
 
-async def _compare(store: Store, file: Expected, received: Callable[[int], None]) -> str | None:
+async def _compare(store: Place, file: Expected, received: Callable[[int], None]) -> str | None:
     content = _Hashed(received)
     download = await store.get(file.path, prove=file.sha256 is None)
     try:

@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from swift_provider.errors import ConfigError, DatabaseUnavailableError
+from swift_provider.offload.database_config import DatabaseConfig
+from swift_provider.offload.database_errors import explained_of_sqlite
 from swift_provider.offload.media_names import LOCAL, REMOTE, Media, thumbnail_names
 
 #: Rows that PostgreSQL sends at a time.
@@ -31,7 +35,7 @@ BUSY_TIMEOUT_SECONDS = 10.0
 LOOKUP_ROWS = 400
 DAY_MS = 86_400_000
 
-_TABLES = {LOCAL: "local_media_repository", REMOTE: "remote_media_cache"}
+TABLES = {LOCAL: "local_media_repository", REMOTE: "remote_media_cache"}
 _COLUMNS = {
     # An empty origin means local media in the cache. A remote row with an empty origin
     # would be taken for local media: it becomes NULL here, and the cache refuses NULL.
@@ -39,24 +43,9 @@ _COLUMNS = {
     REMOTE: "NULLIF(media_origin, ''), media_id, filesystem_id",
 }
 #: Synapse does not give previews of web pages to a storage provider.
-_NO_PREVIEWS = {LOCAL: "url_cache IS NULL", REMOTE: "TRUE"}
-
-
-@dataclass(frozen=True)
-class DatabaseConfig:
-    """How to reach Synapse's database.
-
-    :param engine: ``psycopg2`` or ``sqlite3``.
-    :param args: that driver's own arguments; may hold a password.
-    :param where: the place in the file, for messages.
-    """
-
-    engine: str
-    args: Mapping[str, Any]
-    where: str
-
-    def __repr__(self) -> str:
-        return f"DatabaseConfig({self.engine!r}, where={self.where!r})"
+NO_PREVIEWS = {LOCAL: "url_cache IS NULL", REMOTE: "TRUE"}
+#: When a media was last accessed; if never, when it was stored.
+ACCESSED = "COALESCE(last_access_ts, created_ts)"
 
 
 @dataclass(frozen=True)
@@ -74,15 +63,28 @@ class Facts:
     thumbnails: dict[str, set[int]] = field(default_factory=dict)
 
 
+def reason_to_skip(media: Media, facts: Facts | None) -> str | None:
+    """Why a job must leave a media alone; ``None`` if it may handle it."""
+    if facts is None:
+        return "Synapse does not know it any more"
+    if facts.filesystem_id != media.filesystem_id:
+        return "Synapse fetched it again since the last update"
+    if facts.length is None:
+        return "Synapse still waits for its upload"
+    return None
+
+
 class Database:
     """One connection. Any thread may use it, but only one at a time.
 
+    :ivar busy: a query is in work, or its rows are being read.
     :raises ConfigError: if the driver does not understand the arguments.
     :raises DatabaseUnavailableError: if the database does not accept the connection.
     """
 
     def __init__(self, config: DatabaseConfig) -> None:
         self._config = config
+        self.busy = False
         self._where = config.where
         self._is_sqlite = config.engine == "sqlite3"
         self._driver_error: type[Exception] = sqlite3.Error
@@ -96,12 +98,13 @@ class Database:
         else:
             self._connection = self._connect_postgres(config)
         with self._translated():
-            self._sha256 = {kind: self._has_sha256(table) for kind, table in _TABLES.items()}
+            self._sha256 = {kind: self._has_sha256(table) for kind, table in TABLES.items()}
 
     def _open_sqlite(self, config: DatabaseConfig) -> sqlite3.Connection:
         path = config.args["database"]
         # In full, because Synapse may run in another working directory.
         self._where = f"{os.path.abspath(path)}, from {config.where}"
+        self._explained = partial(explained_of_sqlite, path=path)
         with self._translated():
             # With mode=ro, a misspelt path does not create an empty database.
             connection = sqlite3.connect(
@@ -119,8 +122,8 @@ class Database:
             from swift_provider.offload import postgres
         except ImportError as error:
             raise ConfigError(
-                "a PostgreSQL database needs the driver psycopg2: "
-                "pip install 'synapse-swift-storage-provider[postgres]'"
+                f"{config.where} names a PostgreSQL database, which needs the driver psycopg2 in "
+                f"this Python ({sys.executable}): {sys.executable} -m pip install psycopg2-binary"
             ) from error
         self._driver_error = postgres.DriverError
         self._explained = postgres.explained
@@ -151,7 +154,7 @@ class Database:
 
         :param before_ms: milliseconds since the epoch; ``None`` for all media.
         """
-        return self._stream(LOCAL, before_ms)
+        return self._idle(LOCAL, before_ms)
 
     def idle_remote(self, before_ms: int | None) -> Iterator[tuple[str | None, str, str | None]]:
         """Origin, media id and filesystem id of remote media that were not accessed.
@@ -160,18 +163,23 @@ class Database:
 
         :param before_ms: milliseconds since the epoch; ``None`` for all media.
         """
-        return self._stream(REMOTE, before_ms)
+        return self._idle(REMOTE, before_ms)
 
-    def _stream(self, kind: str, before_ms: int | None) -> Iterator[Any]:
-        self._streams.append(self._idle_rows(kind, before_ms))
+    def _idle(self, kind: str, before_ms: int | None) -> Iterator[Any]:
+        sql = f"SELECT {_COLUMNS[kind]} FROM {TABLES[kind]} WHERE {NO_PREVIEWS[kind]}"
+        if before_ms is None:
+            return self.stream(sql, ())
+        return self.stream(f"{sql} AND {ACCESSED} < %s", (before_ms,))
+
+    def stream(self, sql: str, values: Sequence[object]) -> Iterator[Any]:
+        """The rows of a query that may have millions.
+
+        :param sql: with ``%s`` for each value.
+        """
+        self._streams.append(self._streamed(sql, values))
         return self._streams[-1]
 
-    def _idle_rows(self, kind: str, before_ms: int | None) -> Generator[Any, None, None]:
-        sql = f"SELECT {_COLUMNS[kind]} FROM {_TABLES[kind]} WHERE {_NO_PREVIEWS[kind]}"
-        values: tuple[int, ...] = ()
-        if before_ms is not None:
-            sql += " AND COALESCE(last_access_ts, created_ts) < %s"
-            values = (before_ms,)
+    def _streamed(self, sql: str, values: Sequence[object]) -> Generator[Any, None, None]:
         with self._translated():
             if self._is_sqlite:
                 yield from self._connection.execute(sql.replace("%s", "?"), values)
@@ -209,18 +217,18 @@ class Database:
         key: str,
         wanted: Sequence[tuple[str, ...]],
     ) -> None:
-        table = _TABLES[kind]
+        table = TABLES[kind]
         sha256 = "sha256" if self._sha256[kind] else "NULL"
         selected = f"SELECT {columns}, media_length, {sha256} FROM {table}"
-        for origin, media_id, filesystem_id, length, digest in self._matching(
-            f"{selected} WHERE {_NO_PREVIEWS[kind]} AND", key, wanted
+        for origin, media_id, filesystem_id, length, digest in self.matching(
+            f"{selected} WHERE {NO_PREVIEWS[kind]} AND", key, wanted
         ):
             if filesystem_id is not None:
                 found[origin, media_id] = Facts(filesystem_id, length, digest)
         thumbnail = "thumbnail_width, thumbnail_height, thumbnail_type, thumbnail_method"
         origin_and_id = columns.split(",")[0] + ", media_id"
         selected = f"SELECT {origin_and_id}, {thumbnail}, thumbnail_length FROM {table}_thumbnails"
-        for origin, media_id, width, height, content_type, method, length in self._matching(
+        for origin, media_id, width, height, content_type, method, length in self.matching(
             f"{selected} WHERE", key, wanted
         ):
             facts = found.get((origin, media_id))
@@ -239,10 +247,10 @@ class Database:
             batch = names[start : start + LOOKUP_ROWS]
             if kind == LOCAL:
                 sql = "SELECT '', media_id FROM local_media_repository WHERE"
-                rows = self._matching(sql, "media_id", [(name,) for _, name in batch])
+                rows = self.matching(sql, "media_id", [(name,) for _, name in batch])
             else:
                 key = "media_origin, filesystem_id"
-                rows = self._matching(f"SELECT {key} FROM remote_media_cache WHERE", key, batch)
+                rows = self.matching(f"SELECT {key} FROM remote_media_cache WHERE", key, batch)
             found.update((origin, filesystem_id) for origin, filesystem_id in rows)
         return found
 
@@ -254,11 +262,11 @@ class Database:
         """
         times = [
             f"SELECT {column} AS ts FROM {table}"
-            for table in _TABLES.values()
+            for table in TABLES.values()
             for column in ("created_ts", "last_access_ts")
         ]
         sql = f"SELECT max(ts) FROM ({' UNION ALL '.join(times)}) AS times WHERE ts <= %s"
-        ((newest,),) = self._rows(sql, [int(now.timestamp() * 1000)])
+        ((newest,),) = self.rows(sql, [int(now.timestamp() * 1000)])
         return None if newest is None else datetime.fromtimestamp(newest / 1000, timezone.utc)
 
     def local_media_by_day(self, now: datetime) -> Counter[str]:
@@ -269,11 +277,11 @@ class Database:
         """
         sql = (
             f"SELECT created_ts / {DAY_MS}, count(*) FROM local_media_repository "
-            f"WHERE {_NO_PREVIEWS[LOCAL]} AND media_length IS NOT NULL "
+            f"WHERE {NO_PREVIEWS[LOCAL]} AND media_length IS NOT NULL "
             "AND created_ts BETWEEN 0 AND %s GROUP BY 1"
         )
         found: Counter[str] = Counter()
-        for days, count in self._rows(sql, [int(now.timestamp() * 1000)]):
+        for days, count in self.rows(sql, [int(now.timestamp() * 1000)]):
             day = datetime.fromtimestamp(int(days) * DAY_MS / 1000, timezone.utc)
             found[f"{day:%Y-%m-%d}"] += count
         return found
@@ -284,16 +292,18 @@ class Database:
         :returns: ``expected`` if any of them are that homeserver's; ``None`` if no row says it.
         """
         sql = "SELECT user_id FROM local_media_repository WHERE user_id LIKE %s LIMIT 1"
-        rows = self._rows(sql, [f"@%:{expected}"]) if expected is not None else []
-        rows = rows or self._rows(sql, ["@%:%"])
+        rows = self.rows(sql, [f"@%:{expected}"]) if expected is not None else []
+        rows = rows or self.rows(sql, ["@%:%"])
         return next((str(user_id).partition(":")[2] for (user_id,) in rows), None)
 
-    def _matching(
+    def matching(
         self, sql: str, key: str, wanted: Sequence[tuple[str, ...]]
     ) -> Iterable[tuple[Any, ...]]:
         """All rows whose key is one of ``wanted``.
 
         :param sql: a query that ends in ``WHERE`` or ``AND``.
+        :param key: the columns that ``wanted`` has the values of.
+        :param wanted: at most :data:`LOOKUP_ROWS`.
         """
         # PostgreSQL refuses text with NUL, so no row has such a name.
         kept = wanted if self._is_sqlite else [row for row in wanted if "\0" not in "".join(row)]
@@ -301,9 +311,13 @@ class Database:
             return []
         row = "(" + ", ".join(["%s"] * len(kept[0])) + ")"
         sql = f"{sql} ({key}) IN (VALUES {', '.join([row] * len(kept))})"
-        return self._rows(sql, [value for row in kept for value in row])
+        return self.rows(sql, [value for row in kept for value in row])
 
-    def _rows(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        """All rows of a query.
+
+        :param sql: with ``%s`` for each value.
+        """
         with self._translated():
             if self._is_sqlite:
                 return list(self._connection.execute(sql.replace("%s", "?"), values))
@@ -350,12 +364,15 @@ class Database:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
+        self.busy = True
         try:
             yield
         except self._driver_error as error:
             if getattr(self._connection, "interrupted", False):
                 raise KeyboardInterrupt from None
             raise self._unavailable(error) from error
+        finally:
+            self.busy = False
 
     def _unavailable(self, error: Exception) -> DatabaseUnavailableError:
         reason = self._explained(error) or " ".join(str(error).split()) or type(error).__name__

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 YOUNG_SECONDS = 86_400
 
 
+#: The clocks of Synapse and of its disk's server may differ by less than this.
+CLOCKS_DIFFER_SECONDS = 3600.0
+#: ``st_blocks`` counts these on Linux (stat(2)).
+_BLOCK_BYTES = 512
+
+
 class Expected(NamedTuple):
     """A file of a media, and what the database says about it.
 
@@ -90,9 +96,24 @@ def is_on_disk(base_path: str, media: Media) -> bool:
         return False
 
 
+def stamp(base_path: str, path: str) -> tuple[int, ...] | None:
+    """Changes when a file is written to or replaced; ``None`` if there is none to look at."""
+    try:
+        found = os.lstat(f"{base_path}/{path}")
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
+
+
 def is_mounted(base_path: str) -> bool:
     """Whether a folder still looks like a media store: its disk may have been unmounted."""
     return any(os.path.isdir(f"{base_path}/{root}") for root in ROOTS)
+
+
+def taken_by(status: os.stat_result) -> int:
+    """The bytes that a file takes on the disk, as ``du`` counts."""
+    # Some file systems say 0 for a file whose blocks are not yet allocated.
+    return status.st_blocks * _BLOCK_BYTES or status.st_size
 
 
 def is_thumbnail(path: str) -> bool:
@@ -100,22 +121,28 @@ def is_thumbnail(path: str) -> bool:
     return path.startswith(("local_thumbnails/", "remote_thumbnail/"))
 
 
-def is_young(base_path: str, path: str) -> bool:
-    """Whether a file was written to in the last day, or in the future.
+def is_young(base_path: str, path: str, seconds: float = YOUNG_SECONDS) -> bool:
+    """Whether a file was written to so recently.
 
     :raises FileNotFoundError: if there is no such file.
     """
-    return time.time() - os.lstat(f"{base_path}/{path}").st_mtime < YOUNG_SECONDS
+    return time.time() - written_at(os.lstat(f"{base_path}/{path}")) < seconds
 
 
-def remove(base_path: str, path: str, source: FileSource) -> None:
-    """Delete a file, unless it changed since it was opened.
+def written_at(status: os.stat_result) -> float:
+    """When a file was last written to, in seconds since the epoch.
 
-    Then delete the folders that Synapse made from the media's id, as far as they are
-    empty: two for the content, three for a thumbnail. The folders of remote servers and
-    the roots stay.
+    A time further ahead than clocks differ is wrong; what came with it was copied long ago.
+    """
+    written = status.st_mtime
+    return written if written <= time.time() + CLOCKS_DIFFER_SECONDS else 0.0
+
+
+def remove(base_path: str, path: str, source: FileSource) -> int:
+    """Delete a file, unless it changed since it was opened; then its empty folders.
 
     :param source: the file, as it was opened and compared with the object in Swift.
+    :returns: the bytes that it took on the disk.
     :raises FileChangedError: if the path names another file now, or the file was written to.
     :raises FileNotFoundError: if there is no such file any more.
     :raises OSError: if the file cannot be deleted.
@@ -123,6 +150,19 @@ def remove(base_path: str, path: str, source: FileSource) -> None:
     whole = f"{base_path}/{path}"
     if not source.is_still(whole):
         raise FileChangedError(f"{whole} changed since it was compared with Swift")
+    return unlink(base_path, path)
+
+
+def unlink(base_path: str, path: str) -> int:
+    """Delete a file, and then the folders that Synapse made from the media's id, as far as
+    they are empty: two for the content, three for a thumbnail. The folders of remote servers
+    and the roots stay.
+
+    :returns: the bytes that it took on the disk.
+    :raises OSError: if the file cannot be deleted.
+    """
+    whole = f"{base_path}/{path}"
+    taken = taken_by(os.lstat(whole))
     os.unlink(whole)
     folder = whole
     for _ in range(3 if is_thumbnail(path) else 2):
@@ -130,4 +170,5 @@ def remove(base_path: str, path: str, source: FileSource) -> None:
         try:
             os.rmdir(folder)
         except OSError:  # not empty, or Synapse has just deleted it or made it again
-            return
+            break
+    return taken

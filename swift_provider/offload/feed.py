@@ -8,16 +8,18 @@ memory, however many media the cache lists.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, DeferredLock
 
 from swift_provider.client import Threads
 from swift_provider.errors import UnsafeNameError
-from swift_provider.offload.database import Database, Facts
+from swift_provider.offload.database import Database, Facts, reason_to_skip
 from swift_provider.offload.disk import Expected, files_of, is_on_disk
-from swift_provider.offload.listing_hints import Hint, ListingHints
+from swift_provider.offload.jobs.members import Member
+from swift_provider.offload.listing_hints import Hint
 from swift_provider.offload.media_names import Media
 
 PAGE_MEDIA = 500
@@ -32,21 +34,43 @@ class MediaWork:
     """One media, and what to do about it.
 
     :ivar files: its files on disk.
-    :ivar hints: what the listing says about each file's object, by the file's path.
+    :ivar hints: what the listing of each place says about each file's object, by the file's path.
+        No hint means that nothing is known.
     :ivar left: whether files of the media stay on disk that are not in ``files``.
     """
 
     media: Media
     files: list[Expected] = field(default_factory=list)
-    hints: dict[str, Hint] = field(default_factory=dict)
+    hints: dict[str, Mapping[Member, Hint]] = field(default_factory=dict)
     left: bool = False
+
+
+class Hints(Protocol):
+    """What is known about objects before Swift is asked about each."""
+
+    async def look(self, paths: list[str]) -> Mapping[str, Mapping[Member, Hint]]:
+        """The hints for each of these paths, by place."""
+
+    async def close(self) -> None:
+        """No more paths will come."""
+
+
+class NoHints:
+    """Nothing is known, so Swift is asked about each object."""
+
+    async def look(self, paths: list[str]) -> Mapping[str, Mapping[Member, Hint]]:
+        return {path: {} for path in paths}
+
+    async def close(self) -> None:
+        pass
 
 
 class Feed:
     """Hands out the work, one media at a time.
 
     :param lookups: threads for the database and the disk.
-    :param pages: the media, sorted by the names of their files; read in a thread.
+    :param pages: the media, read in a thread; for :class:`.MemberHints` they must be sorted by
+        the names of their files.
     :param report: called on the reactor's thread.
     """
 
@@ -56,7 +80,7 @@ class Feed:
         database: Database,
         pages: Iterator[list[Media]],
         base_path: str,
-        listing: ListingHints,
+        listing: Hints,
         report: Report,
     ) -> None:
         self._lookups = lookups
@@ -144,14 +168,3 @@ class Feed:
             work.left = True
             left_out.append((path, "a name that Synapse would not use", False))
         return work
-
-
-def reason_to_skip(media: Media, facts: Facts | None) -> str | None:
-    """Why a job must leave a media alone; ``None`` if it may handle it."""
-    if facts is None:
-        return "Synapse does not know it any more"
-    if facts.filesystem_id != media.filesystem_id:
-        return "Synapse fetched it again since the last update"
-    if facts.length is None:
-        return "Synapse still waits for its upload"
-    return None

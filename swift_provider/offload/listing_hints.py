@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import AsyncGenerator
 from enum import Enum
 
-from swift_provider.client import ListedObject, Store
+from swift_provider.client import ListedObject, Place
 from swift_provider.errors import AccessDeniedError, RequestRefusedError
 from swift_provider.offload.media_names import ROOTS
 
@@ -38,9 +38,9 @@ Hint = ListedObject | Unlisted
 class ListingHints:
     """The listings of the media store's folders in one store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Place) -> None:
         self._roots = {root: _Stream(store.list(f"{root}/")) for root in ROOTS}
-        self._refused = False
+        self._given_up = False
 
     async def look(self, paths: list[str]) -> dict[str, Hint]:
         """What the listings say about some objects.
@@ -54,14 +54,18 @@ class ListingHints:
         hints: dict[str, Hint] = {}
         for path in paths:
             hints[path] = Unlisted.UNKNOWN
-            if not self._refused:
+            if not self._given_up:
                 stream = self._roots[path.partition("/")[0]]
                 try:
                     hints[path] = await stream.find(path)
                 except (AccessDeniedError, RequestRefusedError):
                     # An ACL may allow a user the objects only, which is enough for uploads.
-                    self._refused = True
+                    self._given_up = True
         return hints
+
+    def give_up(self) -> None:
+        """The listing failed: the answer is :attr:`Unlisted.UNKNOWN` from now on."""
+        self._given_up = True
 
     async def close(self) -> None:
         """Read no further."""

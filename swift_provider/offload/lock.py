@@ -18,8 +18,15 @@ import logging
 import os
 
 from swift_provider.errors import ConfigError
+from swift_provider.keeper import holder_of, lock_path
+from swift_provider.offload.file_owner import remedy_of_owner
+from swift_provider.offload.lock_holder import holder_of_flock, what_runs
 
 logger = logging.getLogger(__name__)
+
+
+class BusyError(ConfigError):
+    """Another run uses the media store."""
 
 
 class StoreLock:
@@ -28,8 +35,8 @@ class StoreLock:
     Where a folder cannot be locked, as on NFS, there is no lock.
 
     :param base_path: Synapse's media store.
-    :raises ConfigError: if another run holds the lock; the message names its process if
-        the system tells it.
+    :raises BusyError: if another run holds the lock; the message names its command and its
+        process if the system tells them.
     """
 
     def __init__(self, base_path: str) -> None:
@@ -38,10 +45,10 @@ class StoreLock:
             self._descriptor = os.open(base_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _holder(self._descriptor)
+            holder = None if self._descriptor is None else holder_of_flock(self._descriptor)
             self.close()
-            raise ConfigError(
-                f"another run is using the media store {base_path}"
+            raise BusyError(
+                f"{what_runs(holder)} is using the media store {base_path}"
                 + (f" (process {holder})" if holder else "")
                 + ": wait until it ends"
             ) from None
@@ -56,30 +63,32 @@ class StoreLock:
             os.close(descriptor)
 
 
-def _holder(descriptor: int | None) -> str | None:
-    """The process that holds the lock of a file; ``None`` if Linux does not tell it."""
-    if descriptor is None:
-        return None
-    found = os.fstat(descriptor)
-    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+def check_not_kept(base_path: str, command: str) -> None:
+    """Refuse a command that works against Synapse's ``local_disk``.
+
+    :raises ConfigError: if Synapse keeps the media store within its budget itself.
+    """
     try:
-        with open("/proc/locks", encoding="ascii") as lines:
-            for line in lines:
-                # "1: FLOCK ADVISORY WRITE <process> <device>:<inode> 0 EOF"
-                parts = line.split()
-                if parts[1] == "FLOCK" and parts[5] == f"{device}:{found.st_ino}":
-                    return parts[4]
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
+        holder = holder_of(base_path)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {error.filename} ({error.strerror}): run as the user that Synapse runs as"
+        ) from error
+    if holder is not None:
+        raise ConfigError(
+            f"Synapse itself decides what stays in {base_path} (local_disk, {holder}), so "
+            f"{command} is not needed, or would be undone: remove local_disk from the entry, and "
+            "restart Synapse, to run it all the same. If no process of Synapse runs, delete "
+            f"{lock_path(base_path)}"
+        )
 
 
 class RunLock:
     """Held from creation until :meth:`close`.
 
     :param cache_path: the cache; it need not exist.
-    :raises ConfigError: if another run holds the lock; the message names its process. Or
-        if the lock file cannot be created.
+    :raises ConfigError: if another run holds the lock; the message names its command and its
+        process. Or if the lock file cannot be created.
     """
 
     def __init__(self, cache_path: str) -> None:
@@ -88,14 +97,16 @@ class RunLock:
         try:
             self._descriptor = os.open(path, flags, 0o644)
         except OSError as error:
-            raise ConfigError(f"cannot lock the cache: {path}: {error.strerror}") from error
+            denied = isinstance(error, PermissionError)
+            remedy = remedy_of_owner(cache_path, path) if denied else ""
+            raise ConfigError(f"cannot lock the cache: {path}: {error.strerror}{remedy}") from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(self._descriptor, 20, 0).decode("ascii", "replace").strip()
             self.close()
             raise ConfigError(
-                f"another run is using {cache_path}"
+                f"{what_runs(holder)} is using {cache_path}"
                 + (f" (process {holder})" if holder else "")
                 + ": wait until it ends, or choose another file with --cache-db"
             ) from None

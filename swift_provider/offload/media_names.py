@@ -12,13 +12,14 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from swift_provider.config import MEDIA_FOLDERS
 from swift_provider.errors import UnsafeNameError
 
 LOCAL = "local"
 REMOTE = "remote"
 
-#: The media store's folders that hold media; Synapse spells the last one without an "s".
-ROOTS = ("local_content", "local_thumbnails", "remote_content", "remote_thumbnail")
+#: The media store's folders that hold media.
+ROOTS = MEDIA_FOLDERS
 
 # The characters of Synapse's ALLOWED_CHARACTERS; a file name has at most 255 of them.
 _PART = r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9_.\[\]:-]{1,255}"
@@ -97,8 +98,11 @@ def thumbnail_names(
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether Synapse would use this name for a thumbnail's file."""
-    return _SERVER_NAME.match(name) is not None
+    """Whether Synapse would use this name for a thumbnail's file.
+
+    Not for ``.nfs…``, which NFS makes of a deleted file that somebody has open.
+    """
+    return _SERVER_NAME.match(name) is not None and not name.startswith(".")
 
 
 def media_of_object(path: str) -> tuple[str, str, str] | None:

@@ -24,6 +24,8 @@ from zope.interface import implementer
 
 from swift_provider.errors import FileChangedError, KeptError
 from swift_provider.offload.disk import Expected
+from swift_provider.offload.disk_access import name_of
+from swift_provider.offload.media_names import ROOTS
 
 #: No media has a name with such an end, so Synapse and ``upload`` ignore such files. Random
 #: characters follow the first one.
@@ -43,19 +45,26 @@ class MediaStore:
 
     def __init__(self, base_path: str) -> None:
         self.base_path = base_path
+        self._may_give_away = os.geteuid() == 0
         status = os.stat(base_path)
+        if self._may_give_away and status.st_uid == 0:
+            status = _of_a_root(base_path) or status
         self._mode = stat.S_IMODE(status.st_mode) & ~stat.S_IWOTH
         self._owner = (status.st_uid, status.st_gid)
-        self._may_give_away = os.geteuid() == 0
 
     @property
     def complaint(self) -> str | None:
         """Why restored files will not be Synapse's; ``None`` if they will be."""
+        if self._may_give_away and self._owner[0] == 0:
+            return (
+                f"Restored files will belong to root, as {self.base_path} does. If Synapse runs as "
+                f"another user, give them to that user afterwards: chown -R USER: {self.base_path}"
+            )
         if self._may_give_away or self._owner[0] == os.geteuid():
             return None
         return (
-            f"Restored files belong to user id {os.geteuid()}, and {self.base_path} belongs to "
-            f"user id {self._owner[0]}: run this command as Synapse's user, or as root"
+            f"Restored files will belong to {name_of(os.geteuid())}, and {self.base_path} belongs "
+            f"to {name_of(self._owner[0])}: run this command as Synapse's user, or as root"
         )
 
     def make_folders(self, path: str) -> None:
@@ -81,6 +90,16 @@ class MediaStore:
         if self._may_give_away:
             os.fchown(descriptor, *self._owner)
         os.fchmod(descriptor, mode)
+
+
+def _of_a_root(base_path: str) -> os.stat_result | None:
+    """Of a root that belongs to another user than root, if there is one."""
+    for root in ROOTS:
+        with suppress(OSError):
+            status = os.stat(os.path.join(base_path, root))
+            if status.st_uid != 0:
+                return status
+    return None
 
 
 @implementer(IConsumer)

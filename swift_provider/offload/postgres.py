@@ -16,6 +16,7 @@ import psycopg2
 from psycopg2 import errors, extensions
 
 from swift_provider.errors import ConfigError
+from swift_provider.offload.database_errors import NO_TABLES, explained_of_connecting
 
 #: Base of all errors of psycopg2.
 DriverError = psycopg2.Error
@@ -125,7 +126,7 @@ def set_limits(cursor: Any) -> None:
 
 
 def explained(error: Exception) -> str | None:
-    """What a time limit means; ``None`` for other errors."""
+    """What an error means, in one line; ``None`` if the driver's own words say it."""
     if isinstance(error, errors.LockNotAvailable):
         return (
             f"another session has locked a table for more than {LOCK_TIMEOUT_SECONDS:g} s, "
@@ -133,6 +134,12 @@ def explained(error: Exception) -> str | None:
         )
     if isinstance(error, errors.QueryCanceled):
         return f"a query was cancelled, or took more than {STATEMENT_TIMEOUT_SECONDS:g} s"
+    if isinstance(error, errors.UndefinedTable):
+        return NO_TABLES
+    if isinstance(error, psycopg2.Error) and error.diag.message_primary:
+        return error.diag.message_primary  # without the query
+    if str(error).startswith(("connection to server", "could not translate")):
+        return explained_of_connecting(str(error))
     return None
 
 

@@ -21,7 +21,8 @@ Owner = tuple[str, str, str]
 #: An object's path, then its media as in :data:`Owner`.
 Candidate = tuple[str, str, str, str]
 
-_WHAT = "a temporary SQLite file (in SQLITE_TMPDIR, TMPDIR or /var/tmp)"
+#: Names a plan in an error.
+TEMPORARY_FILE = "a temporary SQLite file (in SQLITE_TMPDIR, TMPDIR or /var/tmp)"
 
 
 class SortedMedia:
@@ -57,24 +58,27 @@ class SortedMedia:
         )
         return self._sort()
 
-    def read_all_known(self, database: Database) -> None:
+    def read_all_known(self, database: Database) -> int:
         """As :meth:`read_all`, for a job that judges by it which files there should be.
 
+        :returns: how many there are.
         :raises LooksWrongError: if there are no media at all.
         """
-        if self.read_all(database) == 0:
+        count = self.read_all(database)
+        if count == 0:
             raise LooksWrongError(
                 "Synapse's database has no media at all, so it is probably the wrong database"
             )
+        return count
 
     def _insert(self, sql: str, rows: Iterable[tuple[str | None, ...]]) -> None:
-        with as_cache_errors(_WHAT):
+        with as_cache_errors(TEMPORARY_FILE):
             self._connection.execute("BEGIN")
             self._connection.executemany(sql, rows)
             self._connection.execute("COMMIT")
 
     def _sort(self) -> int:
-        with as_cache_errors(_WHAT):
+        with as_cache_errors(TEMPORARY_FILE):
             # Swift lists the objects of "a.org/" before those of "a/".
             self._connection.execute(
                 "CREATE TABLE work AS SELECT * FROM given "
@@ -98,7 +102,7 @@ class SortedMedia:
     def media_of(self, owners: Iterable[Owner]) -> dict[Owner, Media]:
         """Those of these media that are planned."""
         found = {}
-        with as_cache_errors(_WHAT):
+        with as_cache_errors(TEMPORARY_FILE):
             self._connection.execute(
                 "CREATE INDEX IF NOT EXISTS work_idx ON work (type, origin, filesystem_id)"
             )
@@ -114,7 +118,7 @@ class SortedMedia:
 
     def add_candidates(self, candidates: Iterable[Candidate]) -> None:
         """Remember objects until :meth:`candidates` returns them."""
-        with as_cache_errors(_WHAT):
+        with as_cache_errors(TEMPORARY_FILE):
             self._connection.execute(
                 "CREATE TABLE IF NOT EXISTS candidates (path, type, origin, filesystem_id)"
             )
@@ -122,7 +126,7 @@ class SortedMedia:
 
     def doom(self, candidates: Iterable[Candidate]) -> None:
         """Remember objects until :meth:`doomed` returns them."""
-        with as_cache_errors(_WHAT):
+        with as_cache_errors(TEMPORARY_FILE):
             self._connection.execute(
                 "CREATE TABLE IF NOT EXISTS doomed (path, type, origin, filesystem_id)"
             )
@@ -132,7 +136,7 @@ class SortedMedia:
         """Remember attempts to upload an object, by its path and the attempt, until
         :meth:`doomed_attempts` returns them.
         """
-        with as_cache_errors(_WHAT):
+        with as_cache_errors(TEMPORARY_FILE):
             self._connection.execute("CREATE TABLE IF NOT EXISTS doomed_attempts (path, attempt)")
         self._insert("INSERT INTO doomed_attempts VALUES (?, ?)", attempts)
 
@@ -151,7 +155,7 @@ class SortedMedia:
     def _pages(self, table: str, columns: str, size: int) -> Iterator[list[Any]]:
         last = 0
         while True:
-            with as_cache_errors(_WHAT):
+            with as_cache_errors(TEMPORARY_FILE):
                 page = self._connection.execute(
                     f"SELECT {columns}, rowid FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT ?",
                     (last, size),

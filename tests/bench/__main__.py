@@ -11,7 +11,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.bench import growth, large, limit, offload, peers, plots, report, synapse_media
+from tests.bench import (
+    counting,
+    growth,
+    keeping,
+    large,
+    limit,
+    mirrored,
+    offload,
+    peers,
+    plots,
+    report,
+    synapse_media,
+)
 from tests.bench.machine import machine, versions
 from tests.bench.results import Comparison
 from tests.bench.services import Cluster, running_cluster
@@ -25,6 +37,9 @@ COMPARISONS = {
     "c": "one large object",
     "d": "inside a real Synapse",
     "e": "growth with the number of files and rows",
+    "f": "keeping the disk within its budget",
+    "g": "two mirrors",
+    "h": "counting all media",
 }
 
 
@@ -68,7 +83,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     letters = ", ".join(f"{letter}: {what}" for letter, what in COMPARISONS.items())
     parser.add_argument("--quick", action="store_true", help="less of everything: a first answer")
     parser.add_argument(
-        "--only", default="abcde", metavar="LETTERS", help=f"which comparisons ({letters})"
+        "--only",
+        default="".join(COMPARISONS),
+        metavar="LETTERS",
+        help=f"which comparisons ({letters})",
     )
     parser.add_argument(
         "--out",
@@ -109,8 +127,14 @@ def _run(
         yield large.compare(quick=quick, say=say)
     elif letter == "d":
         yield from synapse_media.compare(cluster(), folder, quick=quick, say=say)
-    else:
+    elif letter == "e":
         yield from growth.compare(folder, quick=quick, say=say)
+    elif letter == "f":
+        yield from keeping.compare(cluster(), folder, quick=quick, say=say)
+    elif letter == "g":
+        yield from mirrored.compare(quick=quick, say=say)
+    else:
+        yield counting.compare(folder, quick=quick, say=say)
 
 
 if __name__ == "__main__":

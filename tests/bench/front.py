@@ -41,6 +41,11 @@ http {{
             proxy_set_header Connection "";
             proxy_set_header Host $http_host;
             proxy_buffering off;
+            # nginx makes a TLS record of each of its buffers, and has pages of 4 KiB. A record
+            # holds up to 16 KiB, and that is what nginx with its usual buffering, HAProxy and
+            # hitch send.
+            proxy_buffer_size 16k;
+            proxy_buffers 8 16k;
             proxy_request_buffering off;
         }}
     }}

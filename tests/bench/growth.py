@@ -14,16 +14,15 @@ import yaml
 from tests.bench import peers
 from tests.bench.measure import CandidateError, run
 from tests.bench.results import OURS, Comparison, Metric, Run, Say, Target, alternate
+from tests.bench.rows import database_with_rows
 from tests.bench.stub import CONTAINER, Stub, running_stub
-from tests.offload.synapse_store import OLD, schema
+from tests.offload.synapse_store import OLD
 from tests.servers import process
 from tests.servers.postgres import Postgres, running_postgres
 
 S3 = "s3_media_upload"
 #: Of the files, which are all alike but for their names and first bytes.
 FILE_BYTES = 2_000
-#: Of ten rows, so many are local media's.
-LOCAL_ROWS = 4
 #: In a list, of each media: its file, and the folder of its thumbnails.
 LINES = 2
 FRESH, AGAIN, WRITE = "fresh", "again", "write"
@@ -81,7 +80,7 @@ def _upload(case: str, count: int, postgres: Postgres, folder: Path, stub: Stub)
         stub.empty()
         work = folder / f"files-{count}-{turn}"
         base = work / "media_store"
-        arguments = _database(postgres, f"files_{count}_{turn}", 0)
+        arguments = database_with_rows(postgres, f"files_{count}_{turn}", 0, FILE_BYTES)
         ids = _write_media(base, count)
         _insert_ids(arguments, ids)
         script = _ours(work, arguments)
@@ -153,7 +152,7 @@ def _rows(postgres: Postgres, folder: Path, quick: bool, say: Say) -> Comparison
         *((_row_case(count, FRESH), "peak") for count in rounds),
     ]
     for count, times in rounds.items():
-        arguments = _database(postgres, f"rows_{count}", count)
+        arguments = database_with_rows(postgres, f"rows_{count}", count, FILE_BYTES)
         lists: dict[str, Path] = {}
         candidates: dict[str, Run] = {
             OURS: _update(OURS, count, arguments, folder, _ours, lists),
@@ -225,36 +224,6 @@ def _s3(work: Path, arguments: dict[str, Any]) -> list[Any]:
     work.mkdir(exist_ok=True)
     (work / "database.yaml").write_text(yaml.safe_dump(arguments))
     return [*peers.S3.script("s3_media_upload"), "--no-progress"]
-
-
-def _database(postgres: Postgres, name: str, rows: int) -> dict[str, Any]:
-    """A database with Synapse's media tables and so many old media; returns its arguments."""
-    arguments = postgres.create_database(name)
-    connection = psycopg2.connect(**arguments)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        for statement in schema("postgres"):
-            cursor.execute(statement)
-        local = rows * LOCAL_ROWS // 10
-        identifier = (
-            "translate(substr(encode(sha256(i::text::bytea), 'base64'), 1, 24), '+/', 'ab')"
-        )
-        cursor.execute(
-            "INSERT INTO local_media_repository (media_id, media_length, created_ts, "
-            f"last_access_ts) SELECT {identifier}, {FILE_BYTES}, {OLD}, {OLD} "
-            "FROM generate_series(1, %s) i",
-            (local,),
-        )
-        cursor.execute(
-            "INSERT INTO remote_media_cache (media_origin, media_id, media_length, created_ts, "
-            f"filesystem_id, last_access_ts) SELECT 'server' || (i %% 500) || '.example', "
-            f"{identifier}, {FILE_BYTES}, {OLD}, {identifier}, {OLD} "
-            "FROM generate_series(1, %s) i",
-            (rows - local,),
-        )
-        cursor.execute("VACUUM ANALYZE")
-    connection.close()
-    return arguments
 
 
 def _insert_ids(arguments: dict[str, Any], ids: list[str]) -> None:

@@ -87,17 +87,21 @@ class House:
             if hashlib.md5(client.download(mxc)).hexdigest() != md5:
                 raise CandidateError(f"{mxc} came back with other bytes")
 
-    def measure(self, do: str, **plan: Any) -> tuple[dict[str, Any], dict[str, float]]:
+    def measure(
+        self, do: str, *, watch: bool = True, **plan: Any
+    ) -> tuple[dict[str, Any], dict[str, float]]:
         """Let clients do something.
 
-        :returns: what they saw, and what Synapse saw inside.
+        :param watch: let a timer run inside Synapse, and another client ask for something
+            trivial where ``do`` has one. Both use processor time of Synapse.
+        :returns: what the clients saw, and what Synapse saw inside.
         """
         where = urlsplit(self._synapse.url)
         whole = {"do": do, "host": where.hostname, "port": where.port, "token": self._token}
         path = self._folder / "plan.json"
-        path.write_text(json.dumps({**whole, **plan}))
+        path.write_text(json.dumps({**whole, "probe": watch, **plan}))
         command = [sys.executable, "-m", "tests.bench.drivers.http_load", path]
-        self._ask("begin")
+        self._ask("watch" if watch else "begin")
         try:
             used = run(command, self._folder, {"PYTHONPATH": str(process.ROOT)})
         finally:
@@ -174,7 +178,7 @@ def _synapse(role: Role, cluster: Cluster, front: tuple[str, Path] | None, folde
         "store_local": True,
         "store_remote": True,
         "store_synchronous": True,
-        "config": {**make_options(cluster, url, folder), **role.options},
+        "config": {**make_options(cluster, url, folder), **_options(role, url)},
     }
     environment = {"OS_CLIENT_CONFIG_FILE": str(clouds)}
     if authority is not None:
@@ -186,6 +190,14 @@ def _synapse(role: Role, cluster: Cluster, front: tuple[str, Path] | None, folde
         env=environment,
         python=peers.S3.python if role.candidate == S3 else None,
     )
+
+
+def _options(role: Role, url: str) -> dict[str, Any]:
+    """Of the provider. ``base_url`` lets it send clients to this machine."""
+    options = dict(role.options)
+    if "redirect" in options:
+        options["redirect"] = {**options["redirect"], "base_url": url}
+    return options
 
 
 def _container(cluster: Cluster, url: str, folder: Path) -> dict[str, Any]:

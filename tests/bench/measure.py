@@ -46,12 +46,15 @@ def run(
     folder: Path,
     env: Mapping[str, str] | None = None,
     *,
+    stdin: bytes | None = None,
     timeout: float = TIMEOUT_SECONDS,
 ) -> Usage:
     """Run a command to its end.
 
     :param folder: its working directory.
     :param env: added to our environment, without the developer's own cloud.
+    :param stdin: what it gets through a pipe, which stays open; ``None`` for no input.
+        At most as long as the kernel's buffer of a pipe, 64 KiB.
     :raises CandidateError: if it fails or does not end; shows the end of what it wrote.
     """
     with tempfile.TemporaryDirectory(prefix="bench-run-") as scratch:
@@ -63,12 +66,16 @@ def run(
                 [sys.executable, "-I", "-S", str(runner), str(result), *words],
                 cwd=folder,
                 env=process.child_environment(env),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
             )
             try:
+                if child.stdin is not None:
+                    child.stdin.write(stdin or b"")
+                    child.stdin.flush()
+                # Unlike communicate(), this does not close the pipe.
                 child.wait(timeout)
             except BaseException as error:
                 os.killpg(child.pid, signal.SIGKILL)
@@ -76,6 +83,9 @@ def run(
                 if isinstance(error, subprocess.TimeoutExpired):
                     raise CandidateError(f"{words[0]} took longer than {timeout:.0f} s") from None
                 raise
+            finally:
+                if child.stdin is not None:
+                    child.stdin.close()
         output = Path(scratch, "out").read_text(errors="replace")
         errors = Path(scratch, "err").read_text(errors="replace")
         used = json.loads(result.read_text())

@@ -23,7 +23,7 @@ def write(
     versions: Mapping[str, str],
     comparisons: Sequence[Comparison],
 ) -> Path:
-    """Write ``results.json``, ``results.rst`` and ``digest.rst``, the tables of the README.
+    """Write ``results.json``, ``results.rst`` and ``digest.rst``, the tables of RESULTS.rst.
 
     :returns: the second.
     """

@@ -137,6 +137,17 @@ class Container:
                 digest.update(chunk)
         return digest.hexdigest()
 
+    def put(self, files: Mapping[str, Path]) -> None:
+        """Store files under these names."""
+
+        def put(name: str) -> None:
+            content = files[name].read_bytes()
+            url = self._object("PUT", name)
+            self._objects.put(url, data=content, timeout=60).raise_for_status()
+
+        with ThreadPoolExecutor(_READERS) as pool:
+            list(pool.map(put, files))
+
     def delete(self, names: list[str]) -> None:
         """Delete objects."""
 

@@ -81,9 +81,13 @@ class Stub:
     #: What is in the container.
     objects: Path
 
+    def container(self, name: str) -> Path:
+        """What is in another container."""
+        return self.objects.with_name(name)
+
     def empty(self) -> None:
         """Remove all objects."""
-        for path in self.objects.rglob("*"):
+        for path in self.objects.parent.rglob("*"):
             if path.is_file():
                 path.unlink()
 

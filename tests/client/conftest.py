@@ -16,7 +16,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from zope.interface import implementer
 
-from swift_provider.client import FileSource, Patience, Store, SwiftClient
+from swift_provider.client import FileSource, Patience, Place, SwiftClient
 from swift_provider.config import parse_settings
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.faults import Fault, Pass
@@ -104,14 +104,14 @@ def client(make_client: Callable[..., SwiftClient]) -> SwiftClient:
 def container(client: SwiftClient) -> str:
     """A new, empty container."""
     name = f"tests-{uuid4().hex[:12]}"
-    pytest_twisted.blockon(ensureDeferred(Store(client, name).create()))
+    pytest_twisted.blockon(ensureDeferred(Place(client, name).create()))
     return name
 
 
 @pytest.fixture
-def store(client: SwiftClient, container: str) -> Store:
+def store(client: SwiftClient, container: str) -> Place:
     """The new container, without a proxy on the way to it."""
-    return Store(client, container)
+    return Place(client, container)
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ PutObject = Callable[..., Awaitable[None]]
 
 
 @pytest.fixture
-def put_object(store: Store, make_file: Callable[[bytes], FileSource]) -> PutObject:
+def put_object(store: Place, make_file: Callable[[bytes], FileSource]) -> PutObject:
     """Puts an object into Swift, past the proxy; its name is ``object`` by default."""
 
     async def put(content: bytes, name: str = "object") -> None:
@@ -213,9 +213,9 @@ class Faulty:
         self.clients.append(self.make_client(**{"storage_url": self.storage_url, **options}))
         return self.clients[-1]
 
-    def store(self, container: str, **options: Any) -> Store:
+    def store(self, container: str, **options: Any) -> Place:
         """A container, by a new client that reaches Swift through the proxy only."""
-        return Store(self.client(**options), container)
+        return Place(self.client(**options), container)
 
 
 @pytest.fixture
@@ -241,3 +241,13 @@ async def faulty(
 ) -> AsyncIterator[Faulty]:
     """The real Swift behind a proxy, without TLS."""
     yield await make_faulty()
+
+
+@pytest_twisted.async_yield_fixture
+async def pair(
+    make_faulty: Callable[..., Awaitable[Faulty]], make_client: Callable[..., SwiftClient]
+) -> AsyncIterator[Any]:
+    """Two containers, each behind a proxy of its own; a ``Pair`` of ``tests.client.copies``."""
+    from tests.client.copies import Pair, make_side  # which import from here
+
+    yield Pair(await make_side(make_faulty, make_client), await make_side(make_faulty, make_client))

@@ -58,8 +58,8 @@ MEANINGS: list[tuple[str, int, str, bytes, type[SwiftError], str]] = [
     ("GET", 401, "", b"", AccessDeniedError, "just issued: check the roles of this user"),
     ("GET", 403, "", b"", AccessDeniedError, "access denied: this user needs a role"),
     ("GET", 407, "", b"", RequestRefusedError, "put them into the variable http_proxy"),
-    ("PUT", 412, "", b"", RequestRefusedError, "Swift refuses the request"),
-    ("GET", 412, "", b"", RequestRefusedError, "Swift refuses the request"),
+    ("PUT", 412, "", b"", RequestRefusedError, "Swift knows no such URL: check storage_url"),
+    ("GET", 412, "", b"", RequestRefusedError, "Swift knows no such URL: check storage_url"),
     ("PUT", 413, "", b"Quota used", InsufficientStorageError, "the quota is used up"),
     ("PUT", 413, "", b"", ObjectTooLargeError, "set segment_size to less"),
     ("PUT", 400, "", b"EntityTooLarge", ObjectTooLargeError, "set segment_size to less"),
@@ -101,6 +101,8 @@ def test_412_to_a_condition(method: str, kind: type[SwiftError], reason: str) ->
     error = error_for(target, 412, Headers(), b"", is_conditional=True)
     assert type(error) is kind
     assert error.reason == reason
+    error = error_for(target, 412, Headers(), b"Bad URL", is_conditional=True)
+    assert "check storage_url" in error.reason
 
 
 def test_an_error_quotes_the_body() -> None:
@@ -151,10 +153,16 @@ def test_an_unknown_size(length: str) -> None:
         (headers_of(X_Static_Large_Object="False"), False, False, None),
         (headers_of(X_Object_Manifest="box/parts/"), False, True, None),
         (
-            headers_of(X_Static_Large_Object="true", X_Object_Meta_Segment_Size="300"),
+            headers_of(X_Static_Large_Object="true", X_Object_Meta_Segment_Size="1048576"),
             True,
             False,
-            300,
+            1048576,
+        ),
+        (
+            headers_of(X_Static_Large_Object="true", X_Object_Meta_Segment_Size="1048575"),
+            True,
+            False,
+            None,
         ),
         (
             headers_of(X_Static_Large_Object="true", X_Object_Meta_Segment_Size="x"),

@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IHostnameResolver, IHostResolution, IResolutionReceiver
 from zope.interface import implementer
 
-from swift_provider.client import Store, SwiftClient
+from swift_provider.client import Place, SwiftClient
 from tests.client.conftest import Faulty, Sink
 from tests.client.trouble import LONG_PATIENCE, MakeFile, begin, content_of, soon, turn, until
 from tests.servers.faults import ON_REQUEST, Cut, Stall, in_response
@@ -64,13 +64,13 @@ async def test_cancelled_during_name_resolution(
     make_client: Callable[..., SwiftClient],
     make_file: MakeFile,
     unanswered: Unanswered,
-    operation: Callable[[Store, Any], Any],
+    operation: Callable[[Place, Any], Any],
 ) -> None:
     """Twisted reports a DNS error then; it is not retried."""
     client = make_client(
         storage_url="http://swift.test/v1/AUTH_x", auth_type="none", auth={}, patience=LONG_PATIENCE
     )
-    running = begin(operation(Store(client, "box"), make_file(b"content")))
+    running = begin(operation(Place(client, "box"), make_file(b"content")))
     await until(lambda: unanswered.asked)
     running.cancel()
     with pytest.raises(CancelledError):
@@ -84,7 +84,7 @@ async def test_a_download_that_is_abandoned_while_it_resumes(
 ) -> None:
     """Its request for the rest is cancelled, and no other follows."""
     client = faulty.client(patience=LONG_PATIENCE)
-    store = Store(client, container)
+    store = Place(client, container)
     await store.put("name", make_file(content_of(3_000_000)))
     faulty.proxy.add(
         Cut(in_response(1_000_000), match=("GET", "")),

@@ -62,12 +62,12 @@ def plain() -> Checksum:
 
 def ours() -> Checksum:
     sizes = [300, 300, 300, 100]
-    return known(info(slo_etag(sizes), static_large=True, segment_size=300))
+    return known(info(slo_etag(sizes), static_large=True, segment_size=300, attempt="a"))
 
 
 def exact() -> Checksum:
     """Segments which end just where the content does."""
-    return known(info(slo_etag([250] * 4), static_large=True, segment_size=250))
+    return known(info(slo_etag([250] * 4), static_large=True, segment_size=250, attempt="a"))
 
 
 def foreign() -> Checksum:
@@ -131,7 +131,8 @@ def test_an_empty_object() -> None:
     [
         {"static_large": True},
         {"dynamic_large": True},
-        {"static_large": True, "segment_size": 300, "size": None},
+        {"static_large": True, "segment_size": 300, "attempt": "a", "size": None},
+        {"static_large": True, "segment_size": 300},
         {"etag": "not-an-md5-17"},
         {"etag": ""},
     ],

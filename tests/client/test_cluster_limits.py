@@ -132,6 +132,20 @@ async def test_the_limits_are_asked_for_once(faulty: Faulty) -> None:
     assert len(faulty.proxy.requests) == 1
 
 
+async def test_asked_again(faulty: Faulty) -> None:
+    """The limits are asked for again at once. Without an answer those from before hold."""
+    cluster = faulty.client().cluster
+    faulty.proxy.add(Answer(200, LIMITS, match=("GET", "^/info$")))
+    before = await cluster.limits()
+    faulty.proxy.add(Answer(503, match=("GET", "^/info$")))
+    cluster.ask_again()
+    assert await cluster.limits() == before
+    assert await cluster.limits() == before
+    assert len(faulty.proxy.requests) == 2
+    cluster.ask_again()
+    assert (await cluster.limits()).temp_url_digests
+
+
 async def test_openstack_swift_keeps_what_is_there(faulty: Faulty) -> None:
     """A real Swift says so; a cluster that does not say what it is gets no such trust."""
     assert (await faulty.client().cluster.limits()).keeps_existing

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from swift_provider.client import FileSource, Patience, Store
+from swift_provider.client import FileSource, Patience, Place
 from swift_provider.client.downloads import WHOLE_BYTES
 from swift_provider.client.upload_bodies import AT_ONCE_BYTES
 from swift_provider.errors import DamagedError, FileChangedError
@@ -49,7 +49,7 @@ def noted(content: bytes) -> str:
 
 @pytest.mark.parametrize("size", [0, 1, SMALL, AT_ONCE_BYTES, AT_ONCE_BYTES + 1, LARGE])
 async def test_an_object_carries_it(
-    store: Store, container: str, make_file: MakeFile, raw: Raw, size: int
+    store: Place, container: str, make_file: MakeFile, raw: Raw, size: int
 ) -> None:
     """Whatever the size; it is read back as a number."""
     content = content_of(size)
@@ -58,7 +58,7 @@ async def test_an_object_carries_it(
     assert (await store.head("name")).content_crc32 == zlib.crc32(content)
 
 
-async def test_leading_zeros_are_kept(store: Store, make_file: MakeFile) -> None:
+async def test_leading_zeros_are_kept(store: Place, make_file: MakeFile) -> None:
     """The value has eight digits always."""
     content = next(text for n in range(10**6) if zlib.crc32(text := b"%d" % n) < 1 << 24)
     await store.put("name", make_file(content))
@@ -66,7 +66,7 @@ async def test_leading_zeros_are_kept(store: Store, make_file: MakeFile) -> None
 
 
 async def test_a_manifest_carries_that_of_the_whole_file(
-    cutting: Callable[..., Store], container: str, make_file: MakeFile, raw: Raw
+    cutting: Callable[..., Place], container: str, make_file: MakeFile, raw: Raw
 ) -> None:
     """The segments carry none: nobody downloads a segment alone."""
     content = content_of(SIZE)
@@ -79,7 +79,7 @@ async def test_a_manifest_carries_that_of_the_whole_file(
 
 
 async def test_a_segment_that_is_sent_again_counts_once(
-    faulty: Faulty, cutting: Callable[..., Store], make_file: MakeFile
+    faulty: Faulty, cutting: Callable[..., Place], make_file: MakeFile
 ) -> None:
     """The CRC-32 of the manifest is that of the bytes in the last attempts."""
     store = cutting()
@@ -94,7 +94,7 @@ async def test_a_segment_that_is_sent_again_counts_once(
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 async def test_each_attempt_sends_it(
-    faulty: Faulty, store: Store, container: str, make_file: MakeFile, size: int
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile, size: int
 ) -> None:
     """A repeated PUT has it too."""
     faulty.proxy.add(Answer(503, match=("PUT", "")))
@@ -103,7 +103,7 @@ async def test_each_attempt_sends_it(
 
 
 async def test_a_change_between_the_two_readings(
-    faulty: Faulty, store: Store, container: str, make_file: MakeFile
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile
 ) -> None:
     """A file whose bytes change while size and mtime stay is not stored: its CRC-32 was sent."""
     sending = faulty.store(container)
@@ -122,7 +122,7 @@ async def test_a_change_between_the_two_readings(
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 async def test_a_change_between_two_attempts(
-    faulty: Faulty, store: Store, container: str, make_file: MakeFile, size: int
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile, size: int
 ) -> None:
     """What is stored has the CRC-32 of the bytes that were sent; or nothing is stored."""
     slowly = Patience(total_seconds=20, first_delay=1.0, longest_delay=1.0, operation_seconds=30)
@@ -156,19 +156,56 @@ def change_unseen(source: FileSource) -> None:
 # What a download finds
 
 
-@pytest.mark.parametrize("size", [SMALL, LARGE])
-async def test_a_download_is_checked_with_it(
-    store: Store, container: str, raw: Raw, size: int
+async def test_a_small_download_with_a_wrong_value(
+    store: Place, container: str, raw: Raw, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With a wrong value the right bytes are refused, unless Swift's own MD5 is asked for."""
-    content = content_of(size)
+    """The MD5 of all the bytes tells that it is the value that is wrong; the log says so once."""
+    content = content_of(SMALL)
     raw("PUT", f"{container}/object", content, X_Object_Meta_Content_Crc32="0badcafe")
+    for _ in range(2):
+        assert await fetch(store) == content
+    (line,) = [line for line in caplog.messages if "CRC-32" in line]
+    assert f"{container}/object" in line
+
+
+async def test_a_large_download_with_a_wrong_value(store: Place, container: str, raw: Raw) -> None:
+    """The right bytes are refused once. The next download is compared with Swift's own MD5."""
+    content = content_of(LARGE)
+    raw("PUT", f"{container}/object", content, X_Object_Meta_Content_Crc32="0badcafe")
+    assert await proven(store) == content
     with pytest.raises(DamagedError):
         await fetch(store)
-    assert await proven(store) == content
+    for _ in range(2):
+        assert await fetch(store) == content
 
 
-async def proven(store: Store) -> bytes:
+async def test_a_large_object_with_a_wrong_value(
+    cutting: Callable[..., Place], container: str, make_file: MakeFile, raw: Raw
+) -> None:
+    """The same for one in segments, whose manifest has to be read."""
+    store = cutting(patience=NO_PATIENCE)
+    await store.put("object", make_file(content_of(SIZE)))
+    raw("POST", f"{container}/object", X_Object_Meta_Content_Crc32="0badcafe")
+    with pytest.raises(DamagedError):
+        await fetch(store)
+    assert await fetch(store) == content_of(SIZE)
+
+
+@pytest.mark.parametrize("size", ["7", "1048575", "2000000", "99999999999999999999"])
+async def test_a_segment_size_of_another_tool(
+    cutting: Callable[..., Place], container: str, make_file: MakeFile, raw: Raw, size: str
+) -> None:
+    """The object is good, and the manifest tells the segments' sizes."""
+    store = cutting(patience=NO_PATIENCE)
+    source = make_file(content_of(SIZE))
+    await store.put("object", source)
+    raw("POST", f"{container}/object", X_Object_Meta_Segment_Size=size)
+    assert await fetch(store) == content_of(SIZE)
+    assert await proven(store) == content_of(SIZE)
+    assert await store.same_content(await store.head("object", newest=True), source)
+
+
+async def proven(store: Place) -> bytes:
     """The content of ``object``, checked with Swift's own MD5."""
     download = await store.get("object", prove=True)
     assert download.checked
@@ -272,7 +309,7 @@ async def test_a_value_that_cannot_be_read_is_none(
 @pytest.mark.parametrize("size", [SMALL, LARGE, SIZE])
 async def test_a_post_that_drops_the_metadata(
     faulty: Faulty,
-    cutting: Callable[..., Store],
+    cutting: Callable[..., Place],
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -294,7 +331,7 @@ async def test_a_post_that_drops_the_metadata(
 
 
 async def test_a_large_object_needs_no_manifest(
-    faulty: Faulty, cutting: Callable[..., Store], container: str, make_file: MakeFile, raw: Raw
+    faulty: Faulty, cutting: Callable[..., Place], container: str, make_file: MakeFile, raw: Raw
 ) -> None:
     """Not even if the size of its segments is lost."""
     await cutting().put("name", make_file(content_of(SIZE)))
@@ -305,7 +342,7 @@ async def test_a_large_object_needs_no_manifest(
 
 
 async def test_a_manifest_whose_segments_were_swapped(
-    cutting: Callable[..., Store], container: str, make_file: MakeFile, raw: Raw
+    cutting: Callable[..., Place], container: str, make_file: MakeFile, raw: Raw
 ) -> None:
     """A manifest of the same segments in another order has a right ETag of its own; the
     CRC-32 that was copied into it does not fit.
@@ -344,7 +381,7 @@ async def test_segments_that_ceph_rgw_changed(
 
 
 async def test_a_dynamic_large_object_may_have_an_old_value(
-    store: Store, container: str, raw: Raw
+    store: Place, container: str, raw: Raw
 ) -> None:
     """Its content changes with each object in its folder, and its metadata does not."""
     raw("PUT", f"{container}/parts/1", b"content")
@@ -361,7 +398,7 @@ async def test_a_dynamic_large_object_may_have_an_old_value(
 
 
 async def test_it_is_no_proof_for_a_local_file(
-    store: Store, container: str, make_file: MakeFile, raw: Raw
+    store: Place, container: str, make_file: MakeFile, raw: Raw
 ) -> None:
     """A local file is compared with Swift's own MD5, whatever the metadata says."""
     file, other = content_of(SMALL), content_of(SMALL)[::-1]
@@ -372,7 +409,7 @@ async def test_it_is_no_proof_for_a_local_file(
 
 
 async def test_it_is_no_proof_for_a_local_file_in_segments(
-    cutting: Callable[..., Store], container: str, make_file: MakeFile, raw: Raw
+    cutting: Callable[..., Place], container: str, make_file: MakeFile, raw: Raw
 ) -> None:
     """The same for a large object."""
     store = cutting()
@@ -386,8 +423,8 @@ async def test_it_is_no_proof_for_a_local_file_in_segments(
 
 
 async def test_a_copy_keeps_it(
-    store: Store,
-    cutting: Callable[..., Store],
+    store: Place,
+    cutting: Callable[..., Place],
     container: str,
     make_file: MakeFile,
     raw: Raw,

@@ -13,8 +13,9 @@ import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 
-from swift_provider.client import Patience, Store
+from swift_provider.client import Patience, Place
 from swift_provider.client.downloads import State, StreamedDownload
+from swift_provider.client.http.transport import BUFFER_BYTES
 from swift_provider.client.observer import Observer
 from swift_provider.errors import (
     ConnectionFailedError,
@@ -87,7 +88,7 @@ async def test_a_paused_consumer_stops_the_server(
     sent = await settled(lambda: faulty.proxy.bytes_to_client)
     # Both kernels' socket buffers, 6 MiB each at most, and a few reads.
     assert sent < 24 * MIB
-    assert sum(map(len, sink.pieces)) <= 2 * 64 * 1024
+    assert sum(map(len, sink.pieces)) <= 2 * BUFFER_BYTES
     assert resident_bytes() - before < 8 * MIB
     assert sink.producer is not None
     sink.producer.resumeProducing()
@@ -104,7 +105,7 @@ async def test_a_pause_within_the_first_bytes_is_kept(faulty: Faulty, container:
     done = download.deliver(sink)
     assert sink.pieces, "they did not come together"
     await settled(lambda: len(sink.pieces))
-    assert sum(map(len, sink.pieces)) <= 64 * 1024
+    assert sum(map(len, sink.pieces)) <= BUFFER_BYTES
     assert sink.producer is not None
     sink.producer.resumeProducing()
     await done
@@ -389,7 +390,7 @@ async def test_an_answer_with_another_etag(
 
 
 async def test_an_object_that_was_deleted(
-    faulty: Faulty, container: str, put_object: PutObject, store: Store
+    faulty: Faulty, container: str, put_object: PutObject, store: Place
 ) -> None:
     """A download whose object is deleted meanwhile fails."""
     await put_object(LARGE)
@@ -457,7 +458,7 @@ async def test_slow_readers_do_not_stop_others(
     parked_after(monkeypatch, 0.1)
     await put_object(LARGE)
     client = faulty.client(threadpool_size=2)
-    store = Store(client, container)
+    store = Place(client, container)
     slow = [Sink(pause_after=1) for _ in range(4)]
     done = [(await store.get("object")).deliver(sink) for sink in slow]
     assert await fetch(store) == LARGE
@@ -486,7 +487,7 @@ async def test_a_download_that_waits_for_its_consumer(
     parked_after(monkeypatch, 0.1)
     await put_object(LARGE)
     client = faulty.client(threadpool_size=1)
-    store = Store(client, container)
+    store = Place(client, container)
     download = await store.get("object")
     await until(lambda: client.slots.in_flight == 0)
     await faulty.proxy.wait_closed()
@@ -520,7 +521,7 @@ async def test_a_consumer_that_goes_away(
     """When the consumer stops, connection and slot are released at once."""
     await put_object(LARGE)
     client = faulty.client()
-    store = Store(client, container)
+    store = Place(client, container)
     before = descriptors()
     download = await store.get("object")
     sink = Sink(pause_after=1 if moment == "paused" else None)
@@ -550,7 +551,7 @@ async def test_a_consumer_that_raises(
     """An exception of the consumer fails the download and releases everything."""
     await put_object(LARGE)
     client = faulty.client()
-    store = Store(client, container)
+    store = Place(client, container)
     sink = Sink()
 
     def disk_full() -> None:
@@ -602,7 +603,7 @@ async def test_cancelling_frees_everything(
     await put_object(what.content)
     faulty.proxy.add(*what.faults)
     client = faulty.client()
-    store = Store(client, container)
+    store = Place(client, container)
     sink = Sink()
     if what.deliver:
         download = await store.get("object")
@@ -631,7 +632,7 @@ async def test_cancelling_while_waiting_for_a_slot(
     """A cancelled wait for a slot takes no slot."""
     await put_object(LARGE)
     client = faulty.client(threadpool_size=1)
-    store = Store(client, container)
+    store = Place(client, container)
     first = await store.get("object")
     deferred, outcome = started(store.get("object"))
     assert client.slots.waiting == 1
@@ -650,7 +651,7 @@ async def test_cancelling_between_two_tries(
     await put_object(LARGE)
     slowly = Patience(total_seconds=500, first_delay=100, longest_delay=100, operation_seconds=900)
     client = faulty.client(patience=slowly)
-    store = Store(client, container)
+    store = Place(client, container)
     faulty.proxy.add(Cut(in_response(1000)) if deliver else Answer(503))
     deferred, outcome = started(fetch(store))
     await until(lambda: client.slots.in_flight == 0 and gets(faulty))
@@ -755,7 +756,7 @@ async def test_an_abandoned_body_is_closed_at_once_over_tls(
     await put_object(random.Random(5).randbytes(16 * MIB))
     faulty = await make_faulty(tls=authority.server_context())
     client = faulty.client(cacert=str(authority.ca))
-    store = Store(client, container)
+    store = Place(client, container)
     download = await store.get("object")
     sink = Sink(pause_after=1 if moment in ("paused", "parked") else None)
     if moment == "parked":

@@ -19,7 +19,13 @@ from zope.interface import implementer
 from swift_provider.client.answers import ObjectInfo
 from swift_provider.client.checksum import proof_for
 from swift_provider.client.download_turns import Turns
-from swift_provider.client.downloads import PARK_SECONDS, State, StreamedDownload, WholeDownload
+from swift_provider.client.downloads import (
+    PARK_SECONDS,
+    Rest,
+    State,
+    StreamedDownload,
+    WholeDownload,
+)
 from swift_provider.client.observer import Observer
 from swift_provider.client.requester import Requester
 from swift_provider.client.retry import Patience, Tries
@@ -31,6 +37,7 @@ from swift_provider.errors import (
     RequestRefusedError,
     SwiftError,
     Target,
+    WrongLengthError,
 )
 from tests.client.trouble import TurningClock
 
@@ -61,7 +68,7 @@ class LoggedExchange:
         self.receiver: Any = None
         self.on_stream: Callable[[], None] = lambda: None
 
-    def stream(self, receiver: Any) -> None:
+    def stream(self, receiver: Any, idle_seconds: float | None) -> None:
         self._log.append(f"{self._name} stream")
         self.receiver = receiver
         self.on_stream()
@@ -108,13 +115,10 @@ class Bench:
     """A download of CONTENT, a consumer, and what happened.
 
     :ivar first: the exchange that the download begins with.
-    :ivar target: for the download's errors.
     :ivar asked: each request for the rest; the test answers it.
     :ivar done: the Deferred of :meth:`deliver`.
     :ivar outcome: what came of :meth:`deliver`: an empty list until it fired.
     """
-
-    target = TARGET
 
     def __init__(
         self, size: int | None = len(CONTENT), turns: Turns | None = None, **facts: Any
@@ -127,11 +131,12 @@ class Bench:
         self.outcome: list[Any] = []
         info = info_of(CONTENT, size, **facts)
         self.tries = Tries(PATIENCE, self.clock)
-        # Of the requester a download uses its clock and its waits, and those are real.
+        # Of the requester a download uses its waits, and those are real.
         transport: Any = SimpleNamespace(reactor=self.clock)
         unused: Any = None
         self.requester = Requester(transport, unused, unused, PATIENCE, Observer())
-        rest: Any = self
+        rest = Rest(self.requester, "box", info)
+        rest.request = self.request  # type: ignore[method-assign]
         self.download = StreamedDownload(
             info,
             self.first,
@@ -139,19 +144,19 @@ class Bench:
             rest,
             self.tries,
             turns or Turns(self.clock),
-            self.requester,
+            self.clock,
         )
 
-    async def request(self, offset: int, tries: Tries, stop: int | None) -> Any:
-        """In the place of the download's ``Rest``."""
+    async def request(self, offset: int, tries: Tries, stop: int | None = None) -> Any:
+        """In the place of ``Rest.request``."""
         assert tries is self.tries
         self.log.append(f"reopen at {offset}" + ("" if stop is None else f" up to {stop}"))
         asked: Deferred[Any] = Deferred(lambda _: self.log.append("reopening cancelled"))
         self.asked.append(asked)
         return await asked
 
-    def deliver(self, part: range | None = None) -> Deferred[None]:
-        self.done = done = self.download.deliver(self.consumer, part)
+    def deliver(self, part: range | None = None, announced: int | None = None) -> Deferred[None]:
+        self.done = done = self.download.deliver(self.consumer, part, announced)
         done.addCallbacks(
             lambda _: self.outcome.append("done"),
             lambda failure: self.outcome.append(failure.value),
@@ -782,6 +787,38 @@ def test_nothing_is_left_says_416(
     assert bench.log[-1] == "unregister"
     if outcome is State.FAILED:
         assert bench.failed_with(SwiftError)
+    nothing_left(bench)
+
+
+@pytest.mark.parametrize("size", [0, None])
+def test_an_empty_body_is_written_once(size: int | None) -> None:
+    """A consumer that begins its response at the first write gets one."""
+    bench = Bench(size=size, dynamic_large=True).in_state(State.FLOWING)
+    bench.download.body_ended(None)
+    assert bench.log == [b"", "first close", "unregister"]
+    assert bench.outcome == ["done"]
+    nothing_left(bench)
+
+
+@pytest.mark.parametrize("proven", [True, False])
+@pytest.mark.parametrize("announced", [0, 1, 7, 9, 10, 11, 1000])
+@pytest.mark.parametrize("cuts", [[], [4, 7], [9], [3, 6, 9]])
+def test_without_a_length_the_announced_one_is_compared(
+    proven: bool, announced: int, cuts: list[int]
+) -> None:
+    """A body of another length fails, and its consumer gets fewer bytes than it expects."""
+    bench = Bench(size=None, dynamic_large=not proven)
+    bench.deliver(announced=announced)
+    for start, stop in zip([0, *cuts], [*cuts, len(CONTENT)], strict=True):
+        bench.download.chunk_received(CONTENT[start:stop])
+    bench.download.body_ended(None)
+    got = b"".join(entry for entry in bench.log if isinstance(entry, bytes))
+    if announced == len(CONTENT):
+        assert (got, bench.outcome) == (CONTENT, ["done"])
+    else:
+        assert CONTENT.startswith(got)
+        assert len(got) < max(1, announced)
+        assert bench.failed_with(WrongLengthError)
     nothing_left(bench)
 
 

@@ -13,7 +13,7 @@ import pytest_twisted
 import requests
 from twisted.internet.defer import CancelledError
 
-from swift_provider.client import Observer, Store, SwiftClient, clean_up
+from swift_provider.client import Observer, Place, SwiftClient, clean_up
 from swift_provider.errors import (
     AccessDeniedError,
     ConnectionFailedError,
@@ -84,10 +84,10 @@ def raw(swift: Swift, keystone: Keystone, account: Credentials) -> Raw:
 
 
 @pytest.fixture
-def cutting(faulty: Faulty, container: str) -> Callable[..., Store]:
+def cutting(faulty: Faulty, container: str) -> Callable[..., Place]:
     """Makes stores that cut files into segments of one mebibyte, behind the proxy."""
 
-    def make(into: str = container, **options: Any) -> Store:
+    def make(into: str = container, **options: Any) -> Place:
         options = {
             "segment_size": MIB,
             "segment_container": f"{container}_segments",
@@ -106,12 +106,12 @@ async def segment_container(client: SwiftClient, container: str) -> AsyncIterato
     If it were missing, the first segment would be sent twice.
     """
     name = f"{container}_segments"
-    await Store(client, name).create()
+    await Place(client, name).create()
     yield name
 
 
 async def test_a_large_file_becomes_segments_and_a_manifest(
-    cutting: Callable[..., Store],
+    cutting: Callable[..., Place],
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -138,7 +138,7 @@ async def test_a_large_file_becomes_segments_and_a_manifest(
 
 
 async def test_each_attempt_has_segments_of_its_own(
-    cutting: Callable[..., Store], container: str, make_file: MakeFile, raw: Raw
+    cutting: Callable[..., Place], container: str, make_file: MakeFile, raw: Raw
 ) -> None:
     """An upload never writes over the segments of another one."""
     store = cutting()
@@ -149,7 +149,7 @@ async def test_each_attempt_has_segments_of_its_own(
 
 @pytest.mark.usefixtures("segment_container")
 async def test_segments_go_at_once_but_within_the_slots(
-    faulty: Faulty, cutting: Callable[..., Store], make_file: MakeFile
+    faulty: Faulty, cutting: Callable[..., Place], make_file: MakeFile
 ) -> None:
     """Four segments of a file are sent at once, within the number of slots."""
     for size, peak in ((8, 4), (3, 3)):
@@ -162,7 +162,7 @@ async def test_segments_go_at_once_but_within_the_slots(
 
 
 async def test_files_up_to_the_segment_size_are_one_object(
-    faulty: Faulty, cutting: Callable[..., Store], make_file: MakeFile
+    faulty: Faulty, cutting: Callable[..., Place], make_file: MakeFile
 ) -> None:
     """A file up to the segment size is not cut."""
     store = cutting(segment_size=2 * MIB)
@@ -176,7 +176,7 @@ async def test_files_up_to_the_segment_size_are_one_object(
 
 @pytest.mark.usefixtures("segment_container")
 async def test_segments_are_sent_again_like_any_object(
-    faulty: Faulty, cutting: Callable[..., Store], make_file: MakeFile
+    faulty: Faulty, cutting: Callable[..., Place], make_file: MakeFile
 ) -> None:
     """A segment that is lost, refused or damaged is retried on its own."""
     faulty.proxy.add(
@@ -203,7 +203,7 @@ LASTING = {
 @pytest.mark.parametrize("fault", LASTING)
 async def test_a_segment_that_fails_takes_the_others_with_it(
     faulty: Faulty,
-    cutting: Callable[..., Store],
+    cutting: Callable[..., Place],
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -225,7 +225,7 @@ async def test_a_segment_that_fails_takes_the_others_with_it(
 @pytest.mark.usefixtures("segment_container")
 async def test_a_file_that_changes_leaves_no_segments(
     faulty: Faulty,
-    cutting: Callable[..., Store],
+    cutting: Callable[..., Place],
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -251,7 +251,7 @@ async def test_a_file_that_changes_leaves_no_segments(
 @pytest.mark.parametrize("place", [ON_REQUEST, BEFORE_RESPONSE])
 async def test_cancelled_at_any_moment(
     faulty: Faulty,
-    cutting: Callable[..., Store],
+    cutting: Callable[..., Place],
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -289,7 +289,7 @@ async def test_cancelled_at_any_moment(
 )
 async def test_a_cancelled_upload_ends_soon(
     faulty: Faulty,
-    cutting: Callable[..., Store],
+    cutting: Callable[..., Place],
     make_file: MakeFile,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -315,7 +315,7 @@ async def test_a_cancelled_upload_ends_soon(
 
 @pytest.mark.usefixtures("segment_container")
 async def test_only_segments_that_were_begun_are_removed(
-    faulty: Faulty, cutting: Callable[..., Store], make_file: MakeFile
+    faulty: Faulty, cutting: Callable[..., Place], make_file: MakeFile
 ) -> None:
     """A file of a thousand segments whose first one fails leaves nothing else to remove."""
     faulty.proxy.add(Answer(403, times=None, match=("PUT", "_segments/.*/00000000")))
@@ -330,7 +330,7 @@ async def test_only_segments_that_were_begun_are_removed(
 
 async def test_a_manifest_that_is_refused_takes_its_segments_with_it(
     faulty: Faulty,
-    cutting: Callable[..., Store],
+    cutting: Callable[..., Place],
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -345,7 +345,7 @@ async def test_a_manifest_that_is_refused_takes_its_segments_with_it(
 
 @pytest.mark.usefixtures("segment_container")
 async def test_a_manifest_that_is_refused_early_costs_its_connection(
-    faulty: Faulty, cutting: Callable[..., Store], container: str, make_file: MakeFile
+    faulty: Faulty, cutting: Callable[..., Place], container: str, make_file: MakeFile
 ) -> None:
     """The server may read no more from it: the next request would wait in vain."""
     retried: list[Any] = []
@@ -366,7 +366,7 @@ async def test_a_manifest_that_is_refused_early_costs_its_connection(
 @pytest.mark.parametrize("times", [1, None])
 async def test_a_manifest_whose_answer_is_lost_is_a_success(
     faulty: Faulty,
-    cutting: Callable[..., Store],
+    cutting: Callable[..., Place],
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -385,7 +385,7 @@ async def test_a_manifest_whose_answer_is_lost_is_a_success(
 
 async def test_an_older_object_of_the_same_content_is_not_taken_for_the_new_one(
     faulty: Faulty,
-    cutting: Callable[..., Store],
+    cutting: Callable[..., Place],
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -404,7 +404,7 @@ async def test_an_older_object_of_the_same_content_is_not_taken_for_the_new_one(
 
 async def test_it_stays_unknown_whether_the_manifest_was_stored(
     faulty: Faulty,
-    cutting: Callable[..., Store],
+    cutting: Callable[..., Place],
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -426,7 +426,7 @@ async def test_it_stays_unknown_whether_the_manifest_was_stored(
 
 async def test_large_files_do_not_overwrite_either(
     faulty: Faulty,
-    cutting: Callable[..., Store],
+    cutting: Callable[..., Place],
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -437,7 +437,7 @@ async def test_large_files_do_not_overwrite_either(
     with pytest.raises(ObjectExistsError):
         await store.put("name", make_file(content_of(SIZE)), if_absent=True)
     assert segments_of(faulty) == []
-    faulty.proxy.add(Answer(404, match=("HEAD", "/name$")))
+    faulty.proxy.add(Answer(404, match=("HEAD", r"/name\?symlink=get$")))
     with pytest.raises(ObjectExistsError):
         await store.put("name", make_file(content_of(SIZE)), if_absent=True)
     assert segments_of(faulty) != []
@@ -447,7 +447,7 @@ async def test_large_files_do_not_overwrite_either(
 
 async def test_a_manifest_with_a_wrong_etag_is_no_success(
     faulty: Faulty,
-    cutting: Callable[..., Store],
+    cutting: Callable[..., Place],
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -474,7 +474,7 @@ async def test_a_manifest_with_a_wrong_etag_is_no_success(
 
 async def test_a_deletion_that_is_answered_too_late(
     faulty: Faulty,
-    cutting: Callable[..., Store],
+    cutting: Callable[..., Place],
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -489,7 +489,7 @@ async def test_a_deletion_that_is_answered_too_late(
 
 
 async def test_a_segment_that_cannot_be_deleted(
-    faulty: Faulty, cutting: Callable[..., Store], container: str, make_file: MakeFile
+    faulty: Faulty, cutting: Callable[..., Place], container: str, make_file: MakeFile
 ) -> None:
     """It is an error; the manifest is gone by then, so no object is without its segments."""
     store = cutting(patience=SHORT_PATIENCE)
@@ -502,7 +502,7 @@ async def test_a_segment_that_cannot_be_deleted(
 
 @pytest.mark.parametrize("copy", ["elsewhere/a", "elsewhere/b/a", "here/b/a"])
 async def test_the_segments_of_a_copied_manifest_stay(
-    cutting: Callable[..., Store], container: str, make_file: MakeFile, raw: Raw, copy: str
+    cutting: Callable[..., Place], container: str, make_file: MakeFile, raw: Raw, copy: str
 ) -> None:
     """A copy of a manifest is deleted alone: its segments are those of the original."""
     place, _, name = copy.partition("/")
@@ -522,7 +522,7 @@ async def test_the_segments_of_a_copied_manifest_stay(
 
 
 async def test_segments_of_other_tools_stay(
-    cutting: Callable[..., Store], container: str, make_file: MakeFile, raw: Raw
+    cutting: Callable[..., Place], container: str, make_file: MakeFile, raw: Raw
 ) -> None:
     """A segment with another name, or without a mark, may be another object's."""
     store = cutting()
@@ -539,7 +539,7 @@ async def test_segments_of_other_tools_stay(
 
 
 async def test_others_static_large_objects_are_compared(
-    store: Store, container: str, make_file: MakeFile, raw: Raw
+    store: Place, container: str, make_file: MakeFile, raw: Raw
 ) -> None:
     """Segment sizes that the client did not note are read from the manifest."""
     content = content_of(5000)
@@ -557,7 +557,7 @@ async def test_others_static_large_objects_are_compared(
 
 
 async def test_dynamic_large_objects_prove_nothing(
-    store: Store, container: str, make_file: MakeFile, raw: Raw
+    store: Place, container: str, make_file: MakeFile, raw: Raw
 ) -> None:
     """A dynamic large object is never said to have the same content."""
     raw("PUT", f"{container}/parts/1", b"con")
@@ -570,7 +570,7 @@ async def test_dynamic_large_objects_prove_nothing(
 
 
 async def test_a_segment_container_may_not_be_made(
-    faulty: Faulty, cutting: Callable[..., Store], make_file: MakeFile
+    faulty: Faulty, cutting: Callable[..., Place], make_file: MakeFile
 ) -> None:
     """The error names a segment container that this user may not create."""
     faulty.proxy.add(Answer(403, times=None, match=("PUT", "_segments$")), Pass())
@@ -579,7 +579,7 @@ async def test_a_segment_container_may_not_be_made(
 
 
 async def test_the_objects_container_is_missing(
-    cutting: Callable[..., Store], container: str, make_file: MakeFile, raw: Raw
+    cutting: Callable[..., Place], container: str, make_file: MakeFile, raw: Raw
 ) -> None:
     """A large file for a container that does not exist leaves no segments behind."""
     with pytest.raises(ContainerNotFoundError, match="nowhere"):

@@ -10,7 +10,7 @@ import pytest
 import requests
 from twisted.internet.defer import CancelledError
 
-from swift_provider.client import Store
+from swift_provider.client import Place
 from swift_provider.errors import (
     AccessDeniedError,
     ConnectionFailedError,
@@ -62,8 +62,8 @@ def commit_manifest(raw: Raw, container: str) -> Any:
 )
 async def test_a_manifest_that_swift_commits_late_finds_its_segments(
     faulty: Faulty,
-    cutting: Callable[..., Store],
-    store: Store,
+    cutting: Callable[..., Place],
+    store: Place,
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -85,8 +85,8 @@ async def test_a_manifest_that_swift_commits_late_finds_its_segments(
 
 async def test_a_cancelled_manifest_finds_its_segments(
     faulty: Faulty,
-    cutting: Callable[..., Store],
-    store: Store,
+    cutting: Callable[..., Place],
+    store: Place,
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -104,8 +104,8 @@ async def test_a_cancelled_manifest_finds_its_segments(
 
 async def test_a_refusal_after_an_unknown_outcome_proves_nothing(
     faulty: Faulty,
-    cutting: Callable[..., Store],
-    store: Store,
+    cutting: Callable[..., Place],
+    store: Place,
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -122,8 +122,8 @@ async def test_a_refusal_after_an_unknown_outcome_proves_nothing(
 
 async def test_a_slow_manifest_gets_a_retry_in_the_module_too(
     faulty: Faulty,
-    cutting: Callable[..., Store],
-    store: Store,
+    cutting: Callable[..., Place],
+    store: Place,
     container: str,
     make_file: MakeFile,
 ) -> None:
@@ -138,8 +138,8 @@ async def test_a_slow_manifest_gets_a_retry_in_the_module_too(
 
 async def test_412_is_no_refusal_of_our_own_manifest(
     faulty: Faulty,
-    cutting: Callable[..., Store],
-    store: Store,
+    cutting: Callable[..., Place],
+    store: Place,
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -155,8 +155,8 @@ async def test_412_is_no_refusal_of_our_own_manifest(
 @pytest.mark.parametrize("etag", ["", '"0123456789abcdef0123456789abcdef"'])
 async def test_a_manifest_without_its_headers_is_not_removed(
     faulty: Faulty,
-    cutting: Callable[..., Store],
-    store: Store,
+    cutting: Callable[..., Place],
+    store: Place,
     container: str,
     make_file: MakeFile,
     etag: str,
@@ -184,8 +184,8 @@ async def test_a_manifest_without_its_headers_is_not_removed(
 
 async def test_412_beside_a_head_without_metadata_keeps_the_segments(
     faulty: Faulty,
-    cutting: Callable[..., Store],
-    store: Store,
+    cutting: Callable[..., Place],
+    store: Place,
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -207,7 +207,7 @@ async def test_412_beside_a_head_without_metadata_keeps_the_segments(
 
 
 async def test_a_large_object_with_all_its_segments_has_no_flaw(
-    cutting: Callable[..., Store], container: str, make_file: MakeFile
+    cutting: Callable[..., Place], container: str, make_file: MakeFile
 ) -> None:
     """Nothing is wrong with what was just stored."""
     store = cutting()
@@ -229,7 +229,7 @@ async def test_a_large_object_with_all_its_segments_has_no_flaw(
 )
 @pytest.mark.parametrize("number", [0, 2])
 async def test_a_manifest_outlives_its_segments(
-    cutting: Callable[..., Store],
+    cutting: Callable[..., Place],
     container: str,
     make_file: MakeFile,
     raw: Raw,
@@ -251,7 +251,7 @@ async def test_a_manifest_outlives_its_segments(
 
 
 async def test_all_segments_are_gone(
-    cutting: Callable[..., Store], container: str, make_file: MakeFile, raw: Raw
+    cutting: Callable[..., Place], container: str, make_file: MakeFile, raw: Raw
 ) -> None:
     """The same without a single segment."""
     store = cutting()
@@ -262,7 +262,7 @@ async def test_all_segments_are_gone(
 
 
 async def test_an_object_that_expires_is_flawed(
-    store: Store, container: str, make_file: MakeFile, raw: Raw
+    store: Place, container: str, make_file: MakeFile, raw: Raw
 ) -> None:
     """Storing it again removes the expiry."""
     raw("PUT", f"{container}/name", b"content", X_Delete_At=LATER)
@@ -297,7 +297,7 @@ async def test_a_202_stores_nothing(
     assert raw("GET", f"{container}/name").content == b"newer"
 
 
-async def test_a_manifest_of_another_program(store: Store, container: str, raw: Raw) -> None:
+async def test_a_manifest_of_another_program(store: Place, container: str, raw: Raw) -> None:
     """Ranges, nested manifests and bytes in the manifest itself are looked through."""
     content = content_of(5000)
     raw("PUT", f"{container}/part-1", content[:3000])
@@ -327,7 +327,7 @@ def join(raw: Raw, container: str, name: str, *parts: str) -> None:
     raw("PUT", f"{container}/{name}?multipart-manifest=put", json.dumps(rows))
 
 
-async def test_a_manifest_that_contains_itself(store: Store, container: str, raw: Raw) -> None:
+async def test_a_manifest_that_contains_itself(store: Place, container: str, raw: Raw) -> None:
     """Swift takes it, and nothing can be read from it."""
     raw("PUT", f"{container}/part", b"content")
     join(raw, container, "one", "part")
@@ -338,7 +338,7 @@ async def test_a_manifest_that_contains_itself(store: Store, container: str, raw
         assert "its segment" in str(await soon(flaw))
 
 
-async def test_manifests_that_are_nested_deeply(store: Store, container: str, raw: Raw) -> None:
+async def test_manifests_that_are_nested_deeply(store: Place, container: str, raw: Raw) -> None:
     """As deep as Swift follows them; one more, and it cannot deliver the object."""
     raw("PUT", f"{container}/0", b"content")
     for number in range(1, 12):
@@ -364,7 +364,7 @@ async def test_a_manifest_that_is_named_often(faulty: Faulty, container: str, ra
 
 
 async def test_the_proving_head_asks_all_replicas(
-    faulty: Faulty, cutting: Callable[..., Store], container: str, make_file: MakeFile
+    faulty: Faulty, cutting: Callable[..., Place], container: str, make_file: MakeFile
 ) -> None:
     """The object's HEAD and each segment's carry ``X-Newest``."""
     store = cutting()

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from swift_provider.client import ListedObject, Store
+from swift_provider.client import ListedObject, Place
 from swift_provider.errors import DamagedError
 from tests.client.conftest import Faulty
 from tests.client.trouble import MakeFile
@@ -22,7 +22,7 @@ def page_of(*names: str) -> bytes:
 
 
 async def test_a_listing_is_whole_and_sorted(
-    store: Store, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+    store: Place, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pages follow each other to the end, and a prefix selects."""
     monkeypatch.setattr("swift_provider.client.listings.PAGE_ROWS", 3)
@@ -111,7 +111,7 @@ async def test_a_page_that_is_not_the_one_asked_for(
 
 
 async def test_names_of_any_characters_are_sorted(
-    store: Store, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+    store: Place, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Swift's order, by the bytes of UTF-8, is the one that is expected here."""
     monkeypatch.setattr("swift_provider.client.listings.PAGE_ROWS", 2)

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from swift_provider.client import Store, SwiftClient
+from swift_provider.client import Place, SwiftClient
 from tests.client.trouble import MakeFile, content_of
 
 MIB = 1024 * 1024
@@ -19,12 +19,12 @@ async def test_a_plain_object(
     client: SwiftClient, container: str, make_file: MakeFile, owner: str
 ) -> None:
     """The mark is read back as it was; the next upload replaces it."""
-    await Store(client, container, owner=owner).put("name", make_file(b"content"))
-    assert (await Store(client, container).head("name")).owner == owner
-    await Store(client, container, owner="there.example").put("name", make_file(b"content"))
-    assert (await Store(client, container).head("name")).owner == "there.example"
-    await Store(client, container).put("name", make_file(b"content"))
-    assert (await Store(client, container).head("name")).owner == ""
+    await Place(client, container, owner=owner).put("name", make_file(b"content"))
+    assert (await Place(client, container).head("name")).owner == owner
+    await Place(client, container, owner="there.example").put("name", make_file(b"content"))
+    assert (await Place(client, container).head("name")).owner == "there.example"
+    await Place(client, container).put("name", make_file(b"content"))
+    assert (await Place(client, container).head("name")).owner == ""
 
 
 @pytest.mark.parametrize("owner", ["here.example", None])
@@ -34,7 +34,7 @@ async def test_a_large_object(
     """The manifest and each segment have the mark; a segment names its manifest's container."""
     container = f"tésts {uuid4().hex[:12]}"
     client = make_client(segment_size=MIB, segment_container=f"{container}_segments")
-    store = Store(client, container, "p/", owner)
+    store = Place(client, container, "p/", owner)
     await store.create()
     await store.put("name", make_file(content_of(2 * MIB + 1)))
     info = await store.head("name")
@@ -54,7 +54,7 @@ async def test_a_container_whose_name_no_metadata_can_hold(
     container = "é" * 60
     assert len(quote(container)) > 256
     client = make_client(segment_size=MIB, segment_container=f"{container}_segments")
-    store = Store(client, container, owner="here.example")
+    store = Place(client, container, owner="here.example")
     await store.create()
     await store.put("name", make_file(content_of(MIB + 1)))
     rows = [row async for page in store.segments.list() for row in page]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from twisted.web.http_headers import Headers
 
-from swift_provider.client import Store
+from swift_provider.client import Place
 from swift_provider.client.answers import is_from_swift
 from swift_provider.errors import (
     AccessDeniedError,
@@ -20,7 +20,7 @@ from swift_provider.errors import (
     SwiftError,
 )
 from tests.client.conftest import Faulty
-from tests.client.trouble import SHORT_PATIENCE, MakeFile, content_of
+from tests.client.trouble import NO_TIME, SHORT_PATIENCE, MakeFile, content_of
 from tests.servers.faults import Answer
 
 PAGE = b"<html><h1>Sorry</h1>We are maintaining our systems.</html>"
@@ -61,11 +61,11 @@ async def test_a_foreign_200_is_a_temporary_failure(
     container: str,
     headers: dict[str, str],
     status: int,
-    ask: Callable[[Store], Any],
+    ask: Callable[[Place], Any],
 ) -> None:
     """A maintenance page is no object, no container and no listing."""
     faulty.proxy.add(Answer(status, PAGE, headers, times=None, foreign=True))
-    store = faulty.store(container, patience=SHORT_PATIENCE)
+    store = faulty.store(container, patience=NO_TIME)
     with pytest.raises(ServerBusyError, match="not Swift's"):
         await ask(store)
 
@@ -75,7 +75,7 @@ async def test_a_foreign_201_stores_nothing(
 ) -> None:
     """An upload is not done when something else says so."""
     faulty.proxy.add(Answer(201, after=None, times=None, match=("PUT", ""), foreign=True))
-    store = faulty.store(container, patience=SHORT_PATIENCE)
+    store = faulty.store(container, patience=NO_TIME)
     with pytest.raises(ServerBusyError, match="not Swift's"):
         await store.put("name", make_file(content_of(1000)))
 
@@ -99,7 +99,7 @@ async def test_a_foreign_404_is_not_believed(
     faulty: Faulty, container: str, seen: bool, headers: dict[str, str]
 ) -> None:
     """Where nothing of Swift answers, nobody knows whether the object is there."""
-    store = faulty.store(container, patience=SHORT_PATIENCE)
+    store = faulty.store(container, patience=NO_TIME)
     if seen:
         await store.check()
     faulty.proxy.add(Answer(404, PAGE, headers, times=None, foreign=True))
@@ -124,13 +124,13 @@ async def test_a_foreign_404_in_words_of_s3(
     container: str,
     make_file: MakeFile,
     code: bytes,
-    ask: Callable[[Store, MakeFile], Any],
+    ask: Callable[[Place, MakeFile], Any],
 ) -> None:
     """What an S3 host says of its own buckets is no fact about this object or container."""
     page = b"<Error><Code>%b</Code></Error>" % code
     headers = {"Server": "AmazonS3", "X-Amz-Request-Id": "r"}
     faulty.proxy.add(Answer(404, page, headers, after=None, times=None, foreign=True))
-    store = faulty.store(container, patience=SHORT_PATIENCE)
+    store = faulty.store(container, patience=NO_TIME)
     with pytest.raises(ServerBusyError, match="not Swift's"):
         await ask(store, make_file)
 
@@ -165,7 +165,7 @@ async def test_a_404_without_an_id_beside_answers_with_one(
 
 async def test_a_foreign_404_and_a_foreign_403(faulty: Faulty, container: str) -> None:
     """A firewall that answers both says nothing about the object."""
-    store = faulty.store(container, patience=SHORT_PATIENCE)
+    store = faulty.store(container, patience=NO_TIME)
     faulty.proxy.add(
         Answer(404, PAGE, NGINX, times=None, match=("GET", "/name$"), foreign=True),
         Answer(403, PAGE, NGINX, times=None, match=("HEAD", f"/{container}$"), foreign=True),
@@ -176,7 +176,7 @@ async def test_a_foreign_404_and_a_foreign_403(faulty: Faulty, container: str) -
 
 async def test_a_foreign_404_beside_swifts_own_403(faulty: Faulty, container: str) -> None:
     """Swift's refusal to show the container does not make another server's 404 Swift's."""
-    store = faulty.store(container, patience=SHORT_PATIENCE)
+    store = faulty.store(container, patience=NO_TIME)
     faulty.proxy.add(
         Answer(404, PAGE, NGINX, times=None, match=("GET", "/name$"), foreign=True),
         Answer(403, times=None, match=("HEAD", f"/{container}$")),
@@ -220,7 +220,7 @@ async def test_a_foreign_refusal_that_comes_once_costs_a_retry(
 async def test_a_foreign_refusal_that_lasts(faulty: Faulty, container: str, status: int) -> None:
     """The error says that it is not Swift's, and quotes it."""
     faulty.proxy.add(Answer(status, PAGE, NGINX, times=None, foreign=True))
-    store = faulty.store(container, patience=SHORT_PATIENCE)
+    store = faulty.store(container, patience=NO_TIME)
     with pytest.raises(ServerBusyError, match=f"not Swift's.*We are maintaining.*HTTP {status}"):
         await store.get("object")
 
@@ -228,7 +228,7 @@ async def test_a_foreign_refusal_that_lasts(faulty: Faulty, container: str, stat
 async def test_a_redirect_names_the_url(faulty: Faulty, container: str) -> None:
     """A server that sends http to https answers so for every request."""
     faulty.proxy.add(Answer(301, PAGE, times=None, foreign=True))
-    store = faulty.store(container, patience=SHORT_PATIENCE)
+    store = faulty.store(container, patience=NO_TIME)
     with pytest.raises(ServerBusyError, match="check the storage URL"):
         await store.check()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from swift_provider.client import FileSource, Store
+from swift_provider.client import FileSource, Place
 from swift_provider.config import MIB
 from swift_provider.errors import ConsumerStoppedError, ObjectChangedError, ObjectNotFoundError
 from tests.client.conftest import Faulty, PutObject, Sink
@@ -127,7 +127,7 @@ async def test_an_object_that_was_replaced(
 
 
 async def test_an_object_that_was_deleted(
-    faulty: Faulty, container: str, put_object: PutObject, store: Store
+    faulty: Faulty, container: str, put_object: PutObject, store: Place
 ) -> None:
     """A part of an object that is no longer there is an error."""
     await put_object(CONTENT)

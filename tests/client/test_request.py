@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swift_provider.client import Store
+from swift_provider.client import Place
 from swift_provider.client.request import Request
 from tests.client.trouble import MakeFile
 
@@ -12,7 +12,7 @@ from tests.client.trouble import MakeFile
 @pytest.mark.parametrize(
     "name", ["a b", "%41%2F", "ü/é/☃", "a//b", "a/../b", "?x=1&y#z", "+;:@[]'\"", "~tilde", "a/."]
 )
-async def test_any_name_is_kept(store: Store, make_file: MakeFile, name: str) -> None:
+async def test_any_name_is_kept(store: Place, make_file: MakeFile, name: str) -> None:
     """Names with special characters reach Swift as they are."""
     await store.put(name, make_file(b"content"))
     names = [row.name async for page in store.list() for row in page]

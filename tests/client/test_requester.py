@@ -13,7 +13,7 @@ import pytest
 import requests
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
-from swift_provider.client import FileSource, Observer, Patience, Store
+from swift_provider.client import FileSource, Observer, Patience, Place, Progress
 from swift_provider.errors import (
     AccessDeniedError,
     ConnectionFailedError,
@@ -246,7 +246,7 @@ async def test_uploads_share_a_thin_line(
     client = faulty.client(patience=patience, threadpool_size=4)
     alone, together = 0.1 + 0.5, 0.1 + client.slots.for_uploads * 0.5
     faulty.proxy.add(Delay((alone + together) / 2, match=("PUT", "")))
-    await Store(client, container).put("name", make_file(b"x" * 5000))
+    await Place(client, container).put("name", make_file(b"x" * 5000))
 
 
 async def test_a_proof_comes_from_no_cache(
@@ -266,7 +266,7 @@ async def test_a_proof_comes_from_no_cache(
 
 
 async def test_a_stale_connection_costs_one_try_for_nothing(
-    faulty: Faulty, store: Store, container: str, make_file: MakeFile
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile
 ) -> None:
     """A kept connection that turns out to be dead is replaced without delay."""
     sending = faulty.store(container, patience=NO_PATIENCE)
@@ -323,7 +323,7 @@ async def test_bodies_of_404_are_read_or_dropped(
 ) -> None:
     """A 404 is final however its body comes, and its connection is not left open."""
     client = faulty.client()
-    store = Store(client, container)
+    store = Place(client, container)
     await store.check()
     faulty.proxy.add(
         *(Answer(404, b"<html>" * n, then=then, body_delay=delay) for n in (0, 1, 10_000))
@@ -337,7 +337,7 @@ async def test_bodies_of_404_are_read_or_dropped(
 
 
 async def test_a_container_that_is_gone_is_named(
-    store: Store,
+    store: Place,
     container: str,
     make_file: MakeFile,
     swift: Swift,
@@ -376,7 +376,7 @@ async def test_what_was_seen_at_one_storage_url_proves_nothing_at_another(faulty
 
 
 async def test_an_odd_404_is_worth_another_try(
-    faulty: Faulty, store: Store, container: str, make_file: MakeFile
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile
 ) -> None:
     """A 404 to an upload is retried if the container exists."""
     faulty.proxy.add(Answer(404, b"NoSuchKey", match=("PUT", "")))
@@ -471,7 +471,7 @@ async def test_a_401_for_an_old_token_drops_no_new_one(
 async def test_cancelled_in_the_queue(faulty: Faulty, container: str, make_file: MakeFile) -> None:
     """A cancelled upload leaves the queue, and the next one gets the slot."""
     client = faulty.client(threadpool_size=1)
-    store = Store(client, container)
+    store = Place(client, container)
     faulty.proxy.add(stall := Stall(ON_REQUEST, match=("PUT", "")))
     holder = begin(store.put("holder", make_file(b"x")))
     await soon(stall.happened())
@@ -492,7 +492,7 @@ async def test_cancelled_while_signing_in(
     """Cancelling ends the wait for the token, and the next request gets that token."""
     sign_ins = SignIns()
     client = faulty.client(observer=sign_ins)
-    store = Store(client, container)
+    store = Place(client, container)
     upload = begin(store.put("name", make_file(b"x")))
     await until(lambda: client.slots.in_flight)
     assert (sign_ins.count, faulty.proxy.connections_ever) == (0, 0)
@@ -511,7 +511,7 @@ async def test_cancelled_between_two_tries(
         total_seconds=100.0, first_delay=50.0, longest_delay=50.0, operation_seconds=200.0
     )
     client = faulty.client(patience=patience)
-    store = Store(client, container)
+    store = Place(client, container)
     faulty.proxy.add(Answer(503, times=None))
     upload = begin(store.put("name", make_file(b"x")))
     await until(lambda: puts(faulty) and not client.slots.in_flight)
@@ -532,7 +532,7 @@ async def test_a_hurry_ends_the_wait_of_a_download(
     """A download that waits to be resumed fails at once, with the error that broke it."""
     await put_object(content_of(LARGE))
     client = faulty.client(patience=SLOW)
-    store = Store(client, container)
+    store = Place(client, container)
     faulty.proxy.add(Cut(in_response(100_000)))
     sink = Sink()
     _, outcome = started(fetch(store, sink))
@@ -552,7 +552,7 @@ async def test_a_hurry_ends_the_wait_of_an_upload(
 ) -> None:
     """An upload that waits for its next attempt fails at once, with the last error."""
     client = faulty.client(patience=SLOW)
-    store = Store(client, container)
+    store = Place(client, container)
     faulty.proxy.add(Answer(503, match=("PUT", "")))
     _, outcome = started(store.put("name", make_file(b"x")))
     await until(lambda: puts(faulty) and client.slots.in_flight == 0)
@@ -627,7 +627,7 @@ async def test_no_secret_is_shown(
 ) -> None:
     """No error and no log line shows token or password, even if Swift sends them back."""
     client = faulty.client(patience=SHORT_PATIENCE, response_timeout=1)
-    store = Store(client, container)
+    store = Place(client, container)
     await store.put("name", make_file(b"x"))
     tokens = {faulty.proxy.requests[0].headers["x-auth-token"]}
     said = [repr(client), repr(client.settings), str(vars(client))]
@@ -659,3 +659,36 @@ async def test_no_secret_is_shown(
     for text in said:
         assert account.password not in text
         assert not any(piece in text for piece in pieces)
+
+
+class Steps(Progress):
+    """What is told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def attempt_begins(self) -> None:
+        self.told.append("attempt")
+
+    def retry_waits(self, error: SwiftProviderError) -> None:
+        self.told.append("retry")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_progress(faulty: Faulty, container: str, make_file: MakeFile, method: str) -> None:
+    """An attempt begins when it has a slot, and ends when a retry follows."""
+    store = faulty.store(container, patience=LONG_PATIENCE, threadpool_size=1)
+    await store.put("name", make_file(b"content"))
+    steps, first = Steps(), Steps()
+    faulty.proxy.add(stall := Stall(BEFORE_RESPONSE))
+    before = begin(store.head("name", progress=first))
+    await stall.happened()
+    ask = store.head if method == "HEAD" else store.get
+    asked = begin(ask("name", progress=steps))
+    await until(lambda: store.client.slots.waiting)
+    assert (first.told, steps.told) == (["attempt"], [])
+    faulty.proxy.add(Answer(503, match=(method, "/name$")))
+    stall.release()
+    await before
+    await asked
+    assert steps.told == ["attempt", "retry", "attempt"]

@@ -12,7 +12,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
-from swift_provider.client import FileSource, Store, SwiftClient
+from swift_provider.client import FileSource, Place, SwiftClient
 from swift_provider.client.request import Request
 from swift_provider.client.requester import drained
 from swift_provider.client.slots import Lane
@@ -33,7 +33,7 @@ CONTENT = random.Random(1).randbytes(2 * MIB + 500_000)
 BIG = ("GET", "/big$")
 
 
-async def fetch(store: Store, name: str = "big") -> bytes:
+async def fetch(store: Place, name: str = "big") -> bytes:
     sink = Sink()
     await (await store.get(name)).deliver(sink)
     return sink.content
@@ -147,7 +147,7 @@ async def test_a_missing_segment_is_an_error(
     faulty: Faulty, client: SwiftClient, foreign: str
 ) -> None:
     """An object that lacks a segment is an error."""
-    await Store(client, foreign).delete("parts/0002")
+    await Place(client, foreign).delete("parts/0002")
     with pytest.raises(SwiftError):
         await fetch(faulty.store(foreign))
 
@@ -177,7 +177,7 @@ class Rgw:
         self.server = server
         self.proxy = proxy
         self.client = client
-        self.store = Store(client, "box")
+        self.store = Place(client, "box")
 
     def asked(self) -> list[tuple[str, str | None, str | None, int | None]]:
         """Requests for ``big``: method, range, condition and status."""
@@ -205,7 +205,7 @@ async def rgw(
         idle_timeout=0.3,
         segment_size=MIB,
     )
-    store = Store(client, "box")
+    store = Place(client, "box")
     await store.create()
     yield Rgw(server, proxy, client)
     await server.stop()

@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
-from swift_provider.client import Store, SwiftClient
+from swift_provider.client import Place, SwiftClient
 from swift_provider.errors import (
     AccessDeniedError,
     ContainerNotFoundError,
@@ -52,7 +52,7 @@ async def client(
         segment_size=MIB,
         patience=SHORT_PATIENCE,
     )
-    await Store(client, "box").create()
+    await Place(client, "box").create()
     yield client
 
 
@@ -64,7 +64,7 @@ def container() -> str:
 
 @pytest.mark.parametrize("size", [0, 100, 600_000])
 async def test_an_object_is_stored_and_deleted(
-    store: Store, rgw: RgwStandIn, make_file: MakeFile, size: int
+    store: Place, rgw: RgwStandIn, make_file: MakeFile, size: int
 ) -> None:
     """An object is stored, compared and deleted."""
     content = content_of(size)
@@ -77,7 +77,7 @@ async def test_an_object_is_stored_and_deleted(
     assert await store.delete("a/b") is False
 
 
-async def test_a_large_file(store: Store, rgw: RgwStandIn, make_file: MakeFile) -> None:
+async def test_a_large_file(store: Place, rgw: RgwStandIn, make_file: MakeFile) -> None:
     """A large file is stored in segments, compared, read and deleted."""
     content = content_of(SIZE)
     info = await store.put("big", make_file(content))
@@ -98,15 +98,15 @@ async def test_a_large_file(store: Store, rgw: RgwStandIn, make_file: MakeFile) 
 
 
 async def test_a_copied_manifest(
-    client: SwiftClient, store: Store, rgw: RgwStandIn, make_file: MakeFile
+    client: SwiftClient, store: Place, rgw: RgwStandIn, make_file: MakeFile
 ) -> None:
     """A copy of a large object has the segments of the original, which stay."""
     content = content_of(SIZE)
     await store.put("big", make_file(content))
-    await Store(client, "copies").create()
+    await Place(client, "copies").create()
     objects = rgw.containers["box"].objects
     rgw.containers["copies"].objects["big"] = objects["copied"] = objects["big"]
-    assert await Store(client, "copies").delete("big") is True
+    assert await Place(client, "copies").delete("big") is True
     assert await store.delete("copied") is True
     assert rgw.containers["copies"].objects == {}
     assert list(objects) == ["big"]
@@ -114,7 +114,7 @@ async def test_a_copied_manifest(
 
 
 async def test_others_large_objects_prove_nothing(
-    store: Store, rgw: RgwStandIn, make_file: MakeFile
+    store: Place, rgw: RgwStandIn, make_file: MakeFile
 ) -> None:
     """An object whose segment sizes are not known is never said to have the same content."""
     content = content_of(SIZE)
@@ -124,7 +124,7 @@ async def test_others_large_objects_prove_nothing(
     assert not await store.same_content(head, make_file(content))
 
 
-async def test_conditions_are_ignored(store: Store, rgw: RgwStandIn, make_file: MakeFile) -> None:
+async def test_conditions_are_ignored(store: Place, rgw: RgwStandIn, make_file: MakeFile) -> None:
     """RGW overwrites in spite of ``if_absent``; for a large file the client asks first."""
     await store.put("name", make_file(b"first"))
     await store.put("name", make_file(b"second"), if_absent=True)
@@ -134,7 +134,7 @@ async def test_conditions_are_ignored(store: Store, rgw: RgwStandIn, make_file: 
     assert "box_segments" not in rgw.containers
 
 
-async def test_limits_and_quotas(store: Store, rgw: RgwStandIn, make_file: MakeFile) -> None:
+async def test_limits_and_quotas(store: Place, rgw: RgwStandIn, make_file: MakeFile) -> None:
     """400 ``EntityTooLarge`` means too large, 413 ``QuotaExceeded`` means a quota."""
     rgw.max_object_bytes = 1000
     with pytest.raises(ObjectTooLargeError, match="segment_size"):
@@ -145,7 +145,7 @@ async def test_limits_and_quotas(store: Store, rgw: RgwStandIn, make_file: MakeF
 
 
 async def test_an_info_that_does_not_help(
-    store: Store, rgw: RgwStandIn, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+    store: Place, rgw: RgwStandIn, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If ``/info`` does not name the limits, the usual ones hold."""
     from tests.servers import stand_in
@@ -161,7 +161,7 @@ async def test_an_info_that_does_not_help(
     ("status", "body"), [(404, b"<?xml version='1.0'?>"), (200, b"not JSON"), (200, b"[]")]
 )
 async def test_no_info(
-    store: Store,
+    store: Place,
     rgw: RgwStandIn,
     make_file: MakeFile,
     monkeypatch: pytest.MonkeyPatch,
@@ -178,7 +178,7 @@ async def test_no_info(
     assert len(rgw.containers["box_segments"].objects) == 3
 
 
-async def test_pages_are_shorter_than_asked_for(store: Store, rgw: RgwStandIn) -> None:
+async def test_pages_are_shorter_than_asked_for(store: Place, rgw: RgwStandIn) -> None:
     """A page with fewer rows than asked for is not the last."""
     held = rgw.containers["box"].objects
     for number in range(2500):
@@ -189,30 +189,30 @@ async def test_pages_are_shorter_than_asked_for(store: Store, rgw: RgwStandIn) -
 
 
 async def test_missing_things_are_named(
-    client: SwiftClient, store: Store, rgw: RgwStandIn, make_file: MakeFile
+    client: SwiftClient, store: Place, rgw: RgwStandIn, make_file: MakeFile
 ) -> None:
     """The body of RGW's 404 says what is missing, so no other request is sent."""
     rgw.requests.clear()
     with pytest.raises(ObjectNotFoundError):
         await store.get("nothing")
     with pytest.raises(ContainerNotFoundError):
-        await Store(client, "nowhere").get("nothing")
+        await Place(client, "nowhere").get("nothing")
     assert [method for method, _ in rgw.requests] == ["GET", "GET"]
     with pytest.raises(ContainerNotFoundError, match="nowhere"):
-        await Store(client, "nowhere").put("name", make_file(b"x"))
+        await Place(client, "nowhere").put("name", make_file(b"x"))
 
 
 async def test_somebody_elses_container(client: SwiftClient, rgw: RgwStandIn) -> None:
     """A container of another account can neither be created nor read."""
     rgw.taken.add("theirs")
     with pytest.raises(RequestRefusedError, match="BucketAlreadyExists"):
-        await Store(client, "theirs").create()
+        await Place(client, "theirs").create()
     with pytest.raises(AccessDeniedError):
-        await Store(client, "theirs").head("name")
+        await Place(client, "theirs").head("name")
 
 
 async def test_a_dropped_token_is_replaced(
-    store: Store, rgw: RgwStandIn, make_file: MakeFile
+    store: Place, rgw: RgwStandIn, make_file: MakeFile
 ) -> None:
     """A 401 without ``WWW-Authenticate`` leads to a new token."""
     await store.put("one", make_file(b"x"))
@@ -222,7 +222,7 @@ async def test_a_dropped_token_is_replaced(
 
 
 async def test_a_manifest_that_is_stored_as_it_is(
-    store: Store, rgw: RgwStandIn, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+    store: Place, rgw: RgwStandIn, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the cluster stores the manifest as a plain object, it is removed: it would be
     served in the place of the file. The segments stay, as Swift has not refused it.

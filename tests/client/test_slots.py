@@ -8,9 +8,15 @@ import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 
-from swift_provider.client import Observer, Patience, Store
+from swift_provider.client import Observer, Patience, Place
 from swift_provider.client.next_turn import next_turn
-from swift_provider.client.slots import Lane, Lease, Slots, uploads_beside_readers
+from swift_provider.client.slots import (
+    Lane,
+    Lease,
+    Slots,
+    acquire_both,
+    uploads_beside_readers,
+)
 from tests.client.conftest import Faulty
 from tests.client.trouble import (
     LONG_PATIENCE,
@@ -182,7 +188,7 @@ async def test_uploads_alone_leave_room(
 ) -> None:
     """A download does not wait for five hundred uploads that are in the queue."""
     client = faulty.client(threadpool_size=8, patience=LONG_PATIENCE)
-    store = Store(client, container)
+    store = Place(client, container)
     await store.put("wanted", make_file(b"content"))
     faulty.proxy.add(stall := Stall(ON_REQUEST, times=None, match=("PUT", "")))
     source = make_file(b"x")
@@ -223,3 +229,84 @@ async def test_time_in_the_queue_takes_no_tries(
     await soon(second)
     answers = [(seen.path.rpartition("/")[2], seen.status) for seen in puts(faulty)]
     assert answers == [("first", 201), ("second", 503), ("second", 201)]
+
+
+# Two slots, of two clients
+
+
+def both(reading: House, writing: House) -> tuple[Deferred[Any], list[tuple[Lease, Lease]]]:
+    got: list[tuple[Lease, Lease]] = []
+    waiting = begin(acquire_both(reading.slots, writing.slots))
+    waiting.addCallbacks(got.append, lambda failure: failure.trap(CancelledError))
+    return waiting, got
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_two_slots_are_taken_in_one_order(turned: bool) -> None:
+    """What waits for the one slot holds the other only if nobody who has the one wants it."""
+    houses = House(1), House(1)
+    one, other = reversed(houses) if turned else houses
+    _, first = both(one, other)
+    assert len(first) == 1
+    _, second = both(one, other)
+    _, third = both(other, one)
+    assert (second, third) == ([], [])
+    for lease in first[0]:
+        lease.release()
+        for house in houses:
+            house.settle()
+    done = [got for got in (second, third) if got]
+    assert len(done) == 1
+    for lease in done[0][0]:
+        lease.release()
+        for house in houses:
+            house.settle()
+    assert all((second, third))
+    for got in (second, third):
+        for lease in got[0]:
+            lease.release()
+    for house in houses:
+        assert (house.slots.in_flight, house.slots.waiting) == (0, 0)
+        assert house.told[-1] == (0, 0)
+
+
+def test_who_waits_for_the_right_to_upload_holds_no_slot() -> None:
+    """Many copies that wait for the target leave the slots of the source to others."""
+    source, target = House(2), House(4, for_uploads=1)
+    (upload,) = target.ask(Lane.WRITE)[1]
+    waiting = [both(source, target)[1] for _ in range(5)]
+    assert source.slots.in_flight == 0
+    upload.release()
+    target.settle()
+    assert [len(got) for got in waiting] == [1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("taken", ["upload", "source", "target"])
+def test_leaving_both_queues(taken: str) -> None:
+    """A cancelled wait gives back what it had."""
+    source, target = House(1), House(2, for_uploads=1)
+    leases = {
+        "upload": lambda: target.ask(Lane.WRITE)[1],
+        "source": lambda: source.ask(Lane.READ)[1],
+        "target": lambda: target.ask(Lane.READ)[1] + target.ask(Lane.READ)[1],
+    }[taken]()
+    waiting, got = both(source, target)
+    assert got == []
+    waiting.cancel()
+    for lease in leases:
+        lease.release()
+        for house in (source, target):
+            house.settle()
+    for house in (source, target):
+        assert (house.slots.in_flight, house.slots.waiting) == (0, 0)
+    assert len(both(source, target)[1]) == 1
+
+
+def test_two_slots_of_one_client() -> None:
+    """They are one."""
+    house = House(1)
+    _, got = both(house, house)
+    assert house.slots.in_flight == 1
+    for lease in got[0]:
+        lease.release()
+    assert house.slots.in_flight == 0

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
 
-from swift_provider.client import Observer, Store, SwiftClient
+from swift_provider.client import Observer, Place, SwiftClient
 from tests.client.conftest import Faulty, Sink
 from tests.client.trouble import LONG_PATIENCE, MakeFile, begin, content_of, soon
 
@@ -46,7 +46,7 @@ async def test_all_slots_are_held_by_slow_readers(
     gets its own bytes in the end.
     """
     client = make_client(threadpool_size=2, patience=LONG_PATIENCE)
-    store = Store(client, container)
+    store = Place(client, container)
     await store.put("large", make_file(content_of(SIZE)))
     await store.put("small", make_file(b"content"))
     sinks = [SlowSink(1.0) for _ in range(2)]
@@ -72,7 +72,7 @@ async def test_short_pauses_cost_no_request(
     although others wait.
     """
     client = faulty.client(threadpool_size=1, patience=LONG_PATIENCE)
-    store = Store(client, container)
+    store = Place(client, container)
     await store.put("large", make_file(content_of(SIZE)))
     sink = SlowSink(0.01)
     download = await store.get("large")
@@ -93,7 +93,7 @@ async def test_the_gauge_shows_who_waits(
     observer = Observer()
     observer.slots_changed = lambda *numbers: told.append(numbers)  # type: ignore[method-assign]
     client = make_client(threadpool_size=1, patience=LONG_PATIENCE, observer=observer)
-    store = Store(client, container)
+    store = Place(client, container)
     await store.put("large", make_file(content_of(SIZE)))
     download = await store.get("large")
     waiting = [begin(store.head("large")) for _ in range(18)]

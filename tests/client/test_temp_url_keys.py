@@ -15,6 +15,7 @@ def test_key_in_the_configuration() -> None:
     """One key, or two lines, the first of which signs."""
     assert read_keys(RedirectSettings(key="one"), "c") == (b"one",)
     assert read_keys(RedirectSettings(key="one\ntwo\n"), "c") == (b"one", b"two")
+    assert read_keys(RedirectSettings(key="schl\u00fcssel"), "c") == ("schl\u00fcssel".encode(),)
 
 
 @pytest.mark.parametrize("content", ["one\ntwo\n", "one\r\n\r\ntwo", "  one\ntwo"])
@@ -43,17 +44,38 @@ def test_everybody_can_read_it(tmp_path: Path, caplog: pytest.LogCaptureFixture)
         (None, "cannot read .*: No such file"),
         ("", "is empty"),
         (" \n\n", "is empty"),
+        ("\nhunter2\n", "the first line of .* is empty"),
+        ("\ufeffhunter2\n", "cannot be seen"),
+        ("hunter2\0", "cannot be seen"),
+        ("hunter2\xa0\n", "cannot be seen"),
+        ("hunter2\rb", "cannot be seen"),
+        ("hunter2\n".encode("utf-16"), "cannot be seen"),
+        ("hunter2\n".encode("utf-16-be"), "cannot be seen"),
         ("hunter2\nb\nc", "one or two keys"),
         ("hunter2 b", "one or two keys"),
         ("hunter2" * 1000, "one or two keys"),
     ],
-    ids=["missing", "empty", "blank", "three", "spaces", "long"],
+    ids=[
+        *(
+            "missing",
+            "empty",
+            "blank",
+            "blank first",
+            "bom",
+            "nul",
+            "nbsp",
+            "cr",
+            "utf16",
+            "utf16be",
+        ),
+        *("three", "spaces", "long"),
+    ],
 )
-def test_bad_file(tmp_path: Path, content: str | None, said: str) -> None:
+def test_bad_file(tmp_path: Path, content: str | bytes | None, said: str) -> None:
     """The error names the option, the file and the remedy, and shows none of the content."""
     path = tmp_path / "key"
     if content is not None:
-        path.write_text(content)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(ConfigError, match=rf"^c\.redirect\.key_path: .*{said}") as caught:
         read_keys(RedirectSettings(key_path=str(path)), "c.redirect")
     assert str(path) in str(caught.value)

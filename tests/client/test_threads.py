@@ -12,7 +12,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from swift_provider.client import FileSource, Patience, Store
+from swift_provider.client import FileSource, Patience, Place
 from swift_provider.client.threads import THREADS, Threads
 from swift_provider.client.upload_bodies import AT_ONCE_BYTES
 from swift_provider.errors import TimedOutError
@@ -75,14 +75,14 @@ async def blocked(gated: GatedSource) -> AsyncIterator[Blocked]:
     await blocked.end()
 
 
-async def block_hashing(blocked: Blocked, gated: GatedSource, store: Store) -> None:
+async def block_hashing(blocked: Blocked, gated: GatedSource, store: Place) -> None:
     """Fill all threads that hash whole files."""
     info = await store.head("object")
     await blocked.add(lambda: store.same_content(info, gated))
 
 
 async def test_an_upload_does_not_wait_for_hashing(
-    store: Store, put_object: PutObject, make_file: MakeFile, gated: GatedSource, blocked: Blocked
+    store: Place, put_object: PutObject, make_file: MakeFile, gated: GatedSource, blocked: Blocked
 ) -> None:
     """A large file is read and sent while all hashing threads are blocked."""
     assert LARGE > AT_ONCE_BYTES

@@ -14,7 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 
-from swift_provider.client import FileSource, Store, clean_up
+from swift_provider.client import FileSource, Place, clean_up
 from swift_provider.errors import (
     AccessDeniedError,
     DamagedError,
@@ -27,6 +27,7 @@ from tests.client.trouble import (
     HUGE,
     LARGE,
     LONG_PATIENCE,
+    NO_TIME,
     SHORT_PATIENCE,
     SMALL,
     MakeFile,
@@ -80,7 +81,7 @@ FAULTS: dict[str, Callable[[int], Fault]] = {
 )
 async def test_each_try_sends_all_of_the_file(
     faulty: Faulty,
-    store: Store,
+    store: Place,
     container: str,
     make_file: MakeFile,
     fault: str,
@@ -117,7 +118,7 @@ async def test_small_bodies_are_declared(
 
 
 async def test_damage_in_a_small_body_is_refused_and_sent_again(
-    faulty: Faulty, store: Store, container: str, make_file: MakeFile
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile
 ) -> None:
     """Swift refuses a damaged small body, and the upload is retried."""
     faulty.proxy.add(FlipBit(in_request(SMALL // 2), match=("PUT", "")))
@@ -128,7 +129,7 @@ async def test_damage_in_a_small_body_is_refused_and_sent_again(
 
 @pytest.mark.parametrize("if_absent", [False, True])
 async def test_damage_in_a_large_body_is_seen_in_the_answer(
-    faulty: Faulty, store: Store, container: str, make_file: MakeFile, if_absent: bool
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile, if_absent: bool
 ) -> None:
     """The damaged object of the first attempt is overwritten, also with ``if_absent``."""
     faulty.proxy.add(FlipBit(in_request(LARGE // 2), match=("PUT", "")))
@@ -140,7 +141,7 @@ async def test_damage_in_a_large_body_is_seen_in_the_answer(
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 async def test_lasting_damage_is_an_error_and_leaves_nothing(
-    faulty: Faulty, store: Store, container: str, make_file: MakeFile, size: int
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile, size: int
 ) -> None:
     """An object that was damaged in each attempt is removed."""
     failing = faulty.store(container, patience=SHORT_PATIENCE)
@@ -155,7 +156,7 @@ async def test_lasting_damage_is_an_error_and_leaves_nothing(
 
 @pytest.mark.parametrize("after", [Answer(403, times=None), Answer(503, times=None)])
 async def test_damage_followed_by_another_failure_leaves_nothing(
-    faulty: Faulty, store: Store, container: str, make_file: MakeFile, after: Answer
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile, after: Answer
 ) -> None:
     """A damaged object is removed also if the next attempts fail in another way."""
     after.match = ("PUT", "")
@@ -168,14 +169,14 @@ async def test_damage_followed_by_another_failure_leaves_nothing(
 
 
 async def test_a_wrong_answer_about_a_right_object_removes_nothing(
-    faulty: Faulty, store: Store, container: str, make_file: MakeFile
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile
 ) -> None:
     """If the object turns out to be the file, the upload succeeds and the object stays."""
     content = content_of(LARGE)
     await store.put("name", make_file(content))
     wrong = {"ETag": hashlib.md5(b"something else").hexdigest()}
     faulty.proxy.add(Answer(201, headers=wrong, after=None, times=None, match=("PUT", "")))
-    failing = faulty.store(container, patience=SHORT_PATIENCE)
+    failing = faulty.store(container, patience=NO_TIME)
     info = await failing.put("name", make_file(content))
     assert info.etag == hashlib.md5(content).hexdigest()
     assert await stored(store, "name") == content
@@ -184,7 +185,7 @@ async def test_a_wrong_answer_about_a_right_object_removes_nothing(
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 @pytest.mark.parametrize("same", [True, False], ids=["the same bytes", "other bytes"])
 async def test_answers_without_an_etag_remove_nothing(
-    faulty: Faulty, store: Store, container: str, make_file: MakeFile, size: int, same: bool
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile, size: int, same: bool
 ) -> None:
     """A proxy that removes ETags hides what was stored; that does not show any damage."""
     content = content_of(size)
@@ -195,33 +196,33 @@ async def test_answers_without_an_etag_remove_nothing(
         Answer(201, after=None, times=None, match=("PUT", "")),
         Answer(200, headers=bare, match=("HEAD", "/name$")),
     )
-    failing = faulty.store(container, patience=SHORT_PATIENCE)
+    failing = faulty.store(container, patience=NO_TIME)
     with pytest.raises(DamagedError, match="lacks the ETag"):
         await failing.put("name", make_file(content))
     assert await stored(store, "name") == there
 
 
 async def test_an_object_that_is_not_the_damaged_one_is_not_removed(
-    faulty: Faulty, store: Store, container: str, make_file: MakeFile
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile
 ) -> None:
     """Only the object with the very ETag of the wrong answer is ours to remove."""
     await store.put("name", make_file(b"theirs"))
     wrong = {"ETag": hashlib.md5(b"damaged").hexdigest()}
     faulty.proxy.add(Answer(201, headers=wrong, after=None, times=None, match=("PUT", "")))
-    failing = faulty.store(container, patience=SHORT_PATIENCE)
+    failing = faulty.store(container, patience=NO_TIME)
     with pytest.raises(DamagedError, match="not what was sent"):
         await failing.put("name", make_file(content_of(SMALL)))
     assert await stored(store, "name") == b"theirs"
 
 
 async def test_an_etag_that_only_the_put_lacks(
-    faulty: Faulty, store: Store, container: str, make_file: MakeFile
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile
 ) -> None:
     """The proof then comes from a HEAD."""
     content = content_of(SMALL)
     await store.put("name", make_file(content))
     faulty.proxy.add(Answer(201, after=None, times=None, match=("PUT", "")))
-    info = await faulty.store(container, patience=SHORT_PATIENCE).put("name", make_file(content))
+    info = await faulty.store(container, patience=NO_TIME).put("name", make_file(content))
     assert info.etag == hashlib.md5(content).hexdigest()
 
 
@@ -251,7 +252,7 @@ async def test_a_cancelled_upload_of_damage_ends_soon(
 # if_absent
 
 
-async def test_if_absent_does_not_overwrite(store: Store, make_file: MakeFile) -> None:
+async def test_if_absent_does_not_overwrite(store: Place, make_file: MakeFile) -> None:
     """An upload with ``if_absent`` leaves an existing object as it is."""
     for size in (10, 2_000_000):
         name = f"object-{size}"
@@ -263,7 +264,7 @@ async def test_if_absent_does_not_overwrite(store: Store, make_file: MakeFile) -
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 async def test_a_lost_answer_is_not_somebody_elses_object(
-    faulty: Faulty, store: Store, container: str, make_file: MakeFile, size: int
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile, size: int
 ) -> None:
     """A 412 to the second attempt is a success if the first attempt stored the object."""
     faulty.proxy.add(Cut(BEFORE_RESPONSE, match=("PUT", "")))
@@ -276,7 +277,7 @@ async def test_a_lost_answer_is_not_somebody_elses_object(
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 async def test_somebody_elses_object_is_told_from_ours(
-    faulty: Faulty, store: Store, container: str, make_file: MakeFile, size: int
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile, size: int
 ) -> None:
     """A 412 to the second attempt is an error if another object is there."""
     await store.put("name", make_file(b"theirs"))
@@ -304,7 +305,7 @@ class Watched(FileSource):
 
 
 async def test_a_server_that_takes_nothing_stops_the_reading(
-    faulty: Faulty, store: Store, container: str, tmp_path: Path
+    faulty: Faulty, store: Place, container: str, tmp_path: Path
 ) -> None:
     """A large file is read in threads: once for its CRC-32, and then no further than the
     server takes it.
@@ -347,7 +348,7 @@ def rewrite(path: str) -> None:
 @pytest.mark.parametrize("change", [grow, shrink, rewrite])
 async def test_a_file_that_changes_while_it_is_sent_is_not_stored(
     faulty: Faulty,
-    store: Store,
+    store: Place,
     container: str,
     make_file: MakeFile,
     change: Callable[[str], None],
@@ -371,7 +372,7 @@ async def test_a_file_that_changes_while_it_is_sent_is_not_stored(
 @pytest.mark.parametrize("change", [grow, shrink, rewrite])
 async def test_a_file_that_changed_since_it_was_opened_is_not_stored(
     faulty: Faulty,
-    store: Store,
+    store: Place,
     container: str,
     make_file: MakeFile,
     size: int,

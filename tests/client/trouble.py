@@ -15,7 +15,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import Clock, deferLater
 
-from swift_provider.client import FileSource, Patience, Store
+from swift_provider.client import FileSource, Patience, Place
 from swift_provider.errors import ObjectNotFoundError
 from tests.client.conftest import Faulty, Sink
 
@@ -29,6 +29,8 @@ NO_PATIENCE = Patience(
 LONG_PATIENCE = Patience(
     total_seconds=20.0, first_delay=0.01, longest_delay=0.1, operation_seconds=30.0
 )
+#: For a failure that lasts: as many attempts as there is time for, and one is enough.
+NO_TIME = Patience(total_seconds=0.15, first_delay=0.01, longest_delay=0.05, operation_seconds=30.0)
 #: A few attempts, at least two.
 SHORT_PATIENCE = Patience(
     total_seconds=1.5, first_delay=0.01, longest_delay=0.05, operation_seconds=30.0
@@ -83,7 +85,7 @@ async def until(true: Callable[[], Any]) -> None:
         await deferLater(reactor, 0.002)
 
 
-async def stored(store: Store, name: str) -> bytes | None:
+async def stored(store: Place, name: str) -> bytes | None:
     """The content that Swift has under this name; ``None`` if there is no object."""
     try:
         download = await store.get(name)
@@ -119,7 +121,7 @@ async def cancelled(operation: Deferred[Any]) -> None:
     assert ended == [CancelledError]
 
 
-async def fetch(store: Store, sink: Sink | None = None) -> bytes:
+async def fetch(store: Place, sink: Sink | None = None) -> bytes:
     """The content of ``object``, as a consumer gets it."""
     sink = sink or Sink()
     download = await store.get("object")

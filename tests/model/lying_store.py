@@ -1,4 +1,4 @@
-"""A store in memory, with the interface of ``Store``, that fails and lies as Swift can."""
+"""A store in memory, with the interface of ``Place``, that fails and lies as Swift can."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from swift_provider.errors import (
     RequestRefusedError,
     ServerBusyError,
     SwiftError,
+    SwiftProviderError,
     Target,
     TimedOutError,
 )
@@ -57,6 +58,7 @@ class LyingStore:
         of_segments: bool = False,
     ) -> None:
         self.owner = owner
+        self.name = swift.name
         self.width = width
         self.container = swift.segments.name if of_segments else swift.media.name
         self._place: Container = swift.segments if of_segments else swift.media
@@ -64,6 +66,10 @@ class LyingStore:
         self._turns = turns
         self._rng = rng
         self._trouble = trouble
+
+    @property
+    def members(self) -> tuple[LyingStore, ...]:
+        return (self,)
 
     @property
     def segments(self) -> LyingStore:
@@ -80,11 +86,17 @@ class LyingStore:
     def object_name(self, path: str) -> str:
         return path
 
-    async def check(self) -> None:
-        await self._ask("HEAD", None, lambda: None)
+    async def check(self, *, retry: bool = True) -> str:
+        return await self._ask("HEAD", None, lambda: f"since the beginning of {self.name}")
+
+    async def storage_url(self) -> str:
+        return f"https://{self.name}.example/v1/AUTH_media"
 
     def hurry(self) -> None:
         """Nothing is retried here in any case."""
+
+    def end_hurry(self) -> None:
+        """Likewise."""
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -126,13 +138,20 @@ class LyingStore:
 
     # Reading
 
-    async def head(self, path: str, *, newest: bool = False) -> ObjectInfo:
+    async def head(self, path: str, *, newest: bool = False, progress: object = None) -> ObjectInfo:
         # Without "newest" it would be no proof; no job may need it.
         assert newest, "a job asks one replica only"
         info: ObjectInfo = await self._ask(
             "HEAD", path, lambda: self._stored("HEAD", path).info(path)
         )
         return info
+
+    async def existing(self, path: str) -> ObjectInfo:
+        try:
+            return await self.head(path, newest=True)
+        except ObjectNotFoundError:
+            target = Target("PUT", self.container, path)
+            raise target.error(ObjectExistsError, "it is not found", status=412) from None
 
     async def flaw(self, info: ObjectInfo) -> str | None:
         if info.expires:
@@ -160,7 +179,9 @@ class LyingStore:
             rows = rows[length:]
             await self._ask("GET", None, lambda: None)
 
-    async def get(self, path: str, *, prove: bool = False) -> LyingDownload:
+    async def get(
+        self, path: str, *, prove: bool = False, progress: object = None
+    ) -> LyingDownload:
         def begin() -> LyingDownload:
             stored = self._stored("GET", path)
             content = self._swift.served(path)
@@ -243,6 +264,31 @@ class LyingStore:
                     "DELETE", row.name, lambda r=row: self._swift.drop(self._swift.segments, r.name)
                 )
         return True
+
+
+class LyingMirrors:
+    """One run's view of several containers that hold the same objects."""
+
+    def __init__(self, members: list[LyingStore]) -> None:
+        self.members = tuple(members)
+        self.owner = members[0].owner
+        self.width = members[0].width
+        self.container = members[0].container
+
+    async def get(self, path: str, *, prove: bool = False) -> Any:
+        """From the first member that does not fail; 404 only if all members say so."""
+        error: SwiftProviderError | None = None
+        for member in self.members:
+            try:
+                return await member.get(path, prove=prove)
+            except SwiftProviderError as failed:
+                if error is None or not isinstance(failed, ObjectNotFoundError):
+                    error = failed
+        assert error is not None
+        raise error
+
+    def hurry(self) -> None:
+        """Nothing is retried here in any case."""
 
 
 class LyingDownload:

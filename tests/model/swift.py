@@ -149,6 +149,7 @@ class Watch(Protocol):
 class Swift:
     """A container with media and one with their segments.
 
+    :ivar name: what people call it.
     :ivar coming: manifests that Swift will store although it did not answer: the path, the
         manifest, and whether it must not replace an object.
     :ivar has_hidden: it said "not found" of an object that it has, because the disks that have
@@ -158,7 +159,10 @@ class Swift:
 
     watch: Watch
 
-    def __init__(self, rng: Random, now: Callable[[], datetime], late: float) -> None:
+    def __init__(
+        self, rng: Random, now: Callable[[], datetime], late: float, name: str = "swift"
+    ) -> None:
+        self.name = name
         self.media = Container(CONTAINER, rng, now, late)
         self.segments = Container(f"{CONTAINER}_segments", rng, now, late)
         self.has_hidden = False

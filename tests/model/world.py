@@ -31,7 +31,12 @@ class World:
         self.copies: list[Path] = []
         self.homeserver = Homeserver(folder, rng)
         self.swift = Swift(rng, lambda: self.now, rng.choice((0.0, 0.2, 0.6)))
-        self.judge = Judge(self.homeserver, self.swift)
+        #: The place in Swift, and sometimes a mirror of it.
+        self.swifts = [self.swift]
+        if rng.random() < 0.5:
+            late = rng.choice((0.0, 0.2, 0.6))
+            self.swifts.append(Swift(rng, lambda: self.now, late, "mirror"))
+        self.judge = Judge(self.homeserver, self.swifts)
 
     def close(self) -> None:
         """Unwind what was killed, and close the database."""
@@ -52,24 +57,29 @@ class World:
     def any_media(self) -> Media | None:
         return self.rng.choice(self.homeserver.media) if self.homeserver.media else None
 
-    def any_object(self, *, large: bool = False) -> str | None:
+    def any_swift(self) -> Swift:
+        return self.rng.choice(self.swifts)
+
+    def any_object(self, swift: Swift, *, large: bool = False) -> str | None:
         """The path of an object that is not another homeserver's."""
         paths = [
             path
-            for path, stored in self.swift.media.objects.items()
+            for path, stored in swift.media.objects.items()
             if stored.owner != OTHER and (stored.rows or not large)
         ]
         return self.rng.choice(paths) if paths else None
 
-    def put_large(self, path: str, content: bytes, owner: str, container: str) -> Stored:
-        """Store segments, and make the manifest that joins them."""
+    def put_large(
+        self, swift: Swift, path: str, content: bytes, owner: str, container: str
+    ) -> Stored:
+        """Place segments, and make the manifest that joins them."""
         attempt = f"{self.rng.getrandbits(128):032x}"
         rows = []
         for offset in range(0, len(content), SEGMENT_BYTES):
             data = content[offset : offset + SEGMENT_BYTES]
             rows.append(Row(f"{path}/{attempt}/{offset // SEGMENT_BYTES:08}", len(data), md5(data)))
             segment = Stored(data, self.now, owner, manifest_container=container)
-            self.swift.segments.put(rows[-1].name, segment)
+            swift.segments.put(rows[-1].name, segment)
         return Stored(b"", self.now, owner, rows=tuple(rows), attempt=attempt)
 
 
@@ -78,7 +88,8 @@ class World:
 
 def wait(world: World) -> None:
     """Minutes to days pass. What has begun in Swift or in Synapse ends within minutes."""
-    world.swift.store_what_was_coming()
+    for swift in world.swifts:
+        swift.store_what_was_coming()
     while world.homeserver.pending:
         finish(world)
     world.now += timedelta(hours=world.rng.choice((0.1, 3, 25, 50)))
@@ -102,7 +113,7 @@ def reserve(world: World) -> None:
 def receive(world: World) -> None:
     """A file is on disk and in Swift, but does not have a row yet."""
     path, content = world.homeserver.receive()
-    world.swift.media.put(path, Stored(content, world.now, HERE))
+    world.any_swift().media.put(path, Stored(content, world.now, HERE))
 
 
 def finish(world: World) -> None:
@@ -147,7 +158,7 @@ def pull_back(world: World) -> None:
     if media := world.any_media():
         world.homeserver.access(media, world.now_ms)
         for path in media.paths:
-            content = world.swift.served(path)
+            content = world.any_swift().served(path)
             if content is not None and world.homeserver.read(path) is None:
                 world.judge.touched.add(path)
                 world.homeserver.pull_back(path, content)
@@ -174,78 +185,87 @@ def damage(world: World) -> None:
 
 
 def lose_object(world: World) -> None:
-    if path := world.any_object():
-        world.swift.media.remove(path)
+    swift = world.any_swift()
+    if path := world.any_object(swift):
+        swift.media.remove(path)
 
 
 def alter_object(world: World) -> None:
     """Other bytes take the place of an object's, mostly as many."""
-    path = world.any_object()
-    content = world.swift.served(path) if path else None
+    swift = world.any_swift()
+    path = world.any_object(swift)
+    content = swift.served(path) if path else None
     if path and content:
         data = bytes([content[0] ^ 1]) + content[1:]
         data = data[: world.rng.choice((1, None, None))]
-        world.swift.media.put(path, Stored(data, world.now, world.swift.media.objects[path].owner))
+        swift.media.put(path, Stored(data, world.now, swift.media.objects[path].owner))
 
 
 def expire(world: World) -> None:
     """Somebody sets X-Delete-At on an object or on a segment."""
-    if path := world.any_object():
-        rows = world.swift.media.objects[path].rows
+    swift = world.any_swift()
+    if path := world.any_object(swift):
+        rows = swift.media.objects[path].rows
         name = world.rng.choice(rows).name if rows else ""
-        if name in world.swift.segments.objects and world.rng.random() < 0.5:
-            world.swift.segments.change(name, expires=True)
+        if name in swift.segments.objects and world.rng.random() < 0.5:
+            swift.segments.change(name, expires=True)
         else:
-            world.swift.media.change(path, expires=True)
+            swift.media.change(path, expires=True)
 
 
 def vanish(world: World) -> None:
     """Swift deletes what has expired."""
-    for place in (world.swift.media, world.swift.segments):
+    swift = world.any_swift()
+    for place in (swift.media, swift.segments):
         for name in [name for name, stored in place.objects.items() if stored.expires]:
             place.remove(name)
 
 
 def forget_marks(world: World) -> None:
     """A POST replaces an object's metadata."""
-    if path := world.any_object():
-        world.swift.media.change(path, owner="", attempt="", expires=False)
+    swift = world.any_swift()
+    if path := world.any_object(swift):
+        swift.media.change(path, owner="", attempt="", expires=False)
 
 
 def lose_manifest(world: World) -> None:
     """A manifest is lost, or deleted without its segments."""
-    if path := world.any_object(large=True):
-        world.swift.media.remove(path)
+    swift = world.any_swift()
+    if path := world.any_object(swift, large=True):
+        swift.media.remove(path)
 
 
 def hurt_segment(world: World) -> None:
     """A segment is lost, or other bytes take its place."""
-    if path := world.any_object(large=True):
-        name = world.rng.choice(world.swift.media.objects[path].rows or ()).name
-        segment = world.swift.segments.objects.get(name)
+    swift = world.any_swift()
+    if path := world.any_object(swift, large=True):
+        name = world.rng.choice(swift.media.objects[path].rows or ()).name
+        segment = swift.segments.objects.get(name)
         if segment is None:
             return
         if world.rng.random() < 0.5:
-            world.swift.segments.remove(name)
+            swift.segments.remove(name)
         else:
             data = bytes([segment.data[0] ^ 1]) + segment.data[1:]
-            world.swift.segments.change(name, data=data)
+            swift.segments.change(name, data=data)
 
 
 def other_homeserver(world: World) -> None:
     """Another homeserver stores an object in the same container."""
+    swift = world.any_swift()
     path = f"local_content/ot/he/r{world.rng.randrange(10**6)}"
     content = world.rng.randbytes(world.rng.choice((5, 20)))
     if len(content) > SEGMENT_BYTES:
-        world.swift.media.put(path, world.put_large(path, content, OTHER, CONTAINER))
+        swift.media.put(path, world.put_large(swift, path, content, OTHER, CONTAINER))
     else:
-        world.swift.media.put(path, Stored(content, world.now, OTHER))
+        swift.media.put(path, Stored(content, world.now, OTHER))
 
 
 def other_container(world: World) -> None:
     """This homeserver's objects of another container have their segments in the same one."""
+    swift = world.any_swift()
     if media := world.any_media():
-        world.put_large(media.paths[0], world.rng.randbytes(20), HERE, ELSEWHERE)
+        world.put_large(swift, media.paths[0], world.rng.randbytes(20), HERE, ELSEWHERE)
 
 
 OUTSIDE = (

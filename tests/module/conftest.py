@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,11 +19,13 @@ from twisted.internet.defer import ensureDeferred, gatherResults
 from twisted.internet.threads import deferToThread
 
 from swift_provider.module.synapse_version import OLDEST_SYNAPSE
+from tests.module.disk_place import Services
 from tests.module.homeservers import FORBIDDEN, Homeserver
 from tests.module.other_synapse import python_with_synapse
 from tests.module.storage import Storage
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.keystone import REGION, Credentials, Keystone
+from tests.servers.postgres import Postgres
 from tests.servers.swift import Swift
 from tests.servers.tls import make_ca
 
@@ -79,6 +82,12 @@ def entry(swift: Swift, account: Credentials) -> MakeEntry:
 def storage(swift: Swift, account: Credentials, keystone: Keystone) -> Storage:
     """The account's containers, as they are."""
     return Storage(swift, account, keystone.token(account))
+
+
+@pytest.fixture
+def services(tmp_path: Path, entry: MakeEntry, storage: Storage, postgres: Postgres) -> Services:
+    """What a homeserver with media workers needs."""
+    return Services(tmp_path, entry, storage, postgres)
 
 
 @pytest.fixture(scope="session", params=["ours", OLDEST])

@@ -80,22 +80,15 @@ class Homeserver(Synapse):
         """Wait until that many providers have said that their container is ready. Blocking."""
         deadline = time.monotonic() + 40
         while (
-            len(re.findall(r"The Swift container \S+ at \S+ is ready", self.log.read_text()))
+            len(
+                re.findall(
+                    r"The Swift container \S+( of \S+)? at \S+ is ready", self.log.read_text()
+                )
+            )
             < count
         ):
             assert time.monotonic() < deadline, self.log.read_text()[-3000:]
             time.sleep(process.POLL_SECONDS)
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def kill(self) -> None:
-        """End Synapse with SIGKILL."""
-        assert self._process is not None
-        self._process.stop(first=signal.SIGKILL)
-        self._process = None
 
     def reload_logging(self) -> None:
         """Send SIGHUP, and wait until Synapse has read its log configuration again. Blocking."""

@@ -5,6 +5,7 @@ Its first use builds it with pip, in the checkout's ``.test``. It stays there.
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -26,10 +27,13 @@ def python_with_synapse(version: str) -> str:
     folder = process.ROOT / ".test" / f"synapse-{version}"
     python = folder / "bin" / "python"
     ready = folder / "ready"
-    if not ready.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        _pip_install(python, f"matrix-synapse=={version}", *_NEEDS, *_PINS.get(version, ()))
-        ready.touch()
+    folder.parent.mkdir(exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process of pytest-xdist may be building it
+        if not ready.exists():
+            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+            _pip_install(python, f"matrix-synapse=={version}", *_NEEDS, *_PINS.get(version, ()))
+            ready.touch()
     return str(python)
 
 

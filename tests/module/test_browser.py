@@ -1,6 +1,6 @@
 """Redirects as a browser follows them: page, homeserver and Swift on three origins.
 
-Needs Chromium and ffmpeg. Without them these tests are skipped, which is a failure in CI.
+Needs Chromium, Firefox and ffmpeg. Without them these tests are skipped, which is a failure in CI.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.module.conftest import MakeEntry
 from tests.module.homeservers import Homeserver, media_path, there
 from tests.module.storage import Storage
 from tests.module.test_redirect import picture_of_noise, wait_for_line
-from tests.servers.browser import Browser, Pages, program
+from tests.servers.browser import CHROMIUM, FIREFOX, Browser, Firefox, Pages, program
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.tls import make_ca
 
@@ -45,7 +45,8 @@ addEventListener("fetch", (event) => {
 
 @pytest.fixture(scope="module")
 def _programs() -> None:
-    missing = [] if program() else ["chromium"]
+    missing = [] if program(CHROMIUM) else ["chromium"]
+    missing += [] if program(FIREFOX) else ["firefox-esr"]
     missing += [] if shutil.which("ffmpeg") else ["ffmpeg"]
     if missing:
         pytest.skip(f"missing; install with: apt-get install {' '.join(missing)}")
@@ -124,6 +125,7 @@ def started(
     host, port = storage.url.split("/")[2].split(":")
     proxy = FaultProxy(reactor, host, int(port))
     pytest_twisted.blockon(ensureDeferred(proxy.start()))
+    base_url = f"http://127.0.0.1:{proxy.port}"
     homeserver = Homeserver(
         folder / "synapse",
         make_ca(folder / "ca"),
@@ -131,7 +133,7 @@ def started(
             entry(
                 container,
                 storage_url=proxy.url_for(storage.url),
-                redirect={"above": "100K", "key": KEY},
+                redirect={"above": "100K", "key": KEY, "base_url": base_url},
             )
         ],
     )
@@ -192,6 +194,15 @@ async def test_fetch(web: Web, picture: bytes) -> None:
     assert seen.headers["origin"] == "null"
     assert "authorization" not in seen.headers
     assert "referer" not in seen.headers
+
+
+async def test_fetch_by_firefox(web: Web, picture: bytes, tmp_path: Path) -> None:
+    """Firefox gets it too. It asks Swift by OPTIONS first, with the page's origin."""
+    web.browser = Firefox(tmp_path)
+    url = await web.store(picture, "image/png")
+    assert await web.run("return await get(settings.url)", url=url) == shown(picture)
+    asked = [(seen.method, seen.headers["origin"]) for seen in web.asked_of_swift()]
+    assert asked == [("OPTIONS", web.pages.origin), ("GET", "null")]
 
 
 async def test_image(web: Web, picture: bytes) -> None:

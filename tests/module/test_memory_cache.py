@@ -132,6 +132,26 @@ def test_real_memory(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0.75 * counted < taken <= counted
 
 
+def test_every_text_counts() -> None:
+    """Whatever Swift says about an object, a limit on memory includes it."""
+    few, many = Memory(100_000), Memory(100_000)
+    few.keep("a")
+    long = "x" * 1000
+    info = ObjectInfo(
+        "name",
+        1,
+        long,
+        long,
+        long,
+        owner=long,
+        attempt=long,
+        manifest_container=long,
+        content_location=long,
+    )
+    many.cache.offer("a", WholeDownload(info, b"x"), 0.0, again=True)
+    assert many.bytes - few.bytes > 6 * 1000
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_like_a_model(seed: int) -> None:
     """Whatever is done, in whatever order: the bytes stay below the limit, the least recently

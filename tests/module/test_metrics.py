@@ -7,7 +7,7 @@ from uuid import uuid4
 from prometheus_client import REGISTRY
 from twisted.internet.threads import deferToThread
 
-from swift_provider.module.metrics import Metrics
+from swift_provider.module.metrics import MemberMetrics, Metrics
 from tests.module.conftest import Servers
 from tests.module.homeservers import OUTAGE, there
 from tests.servers.faults import Answer, Reset, Stall, in_response
@@ -64,13 +64,13 @@ async def test_gauges(servers: Servers) -> None:
 
 def test_providers_of_one_container_add_up() -> None:
     """A gauge is the sum of all providers that share a container."""
-    labels = {"server_name": "here", "container": uuid4().hex}
+    labels = {"server_name": "here", "container": uuid4().hex, "member": "cloud"}
 
     def gauges() -> list[float | None]:
         names = ("synapse_swift_exchanges_in_flight", "synapse_swift_exchanges_waiting")
         return [REGISTRY.get_sample_value(name, labels) for name in names]
 
-    one, other = (Metrics(**labels) for _ in range(2))
+    one, other = (MemberMetrics(**labels) for _ in range(2))
     assert gauges() == [0, 0]
     one.slots_changed(2, 1)
     other.slots_changed(1, 3)

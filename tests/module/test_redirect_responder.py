@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
-from synapse.media._base import FileInfo, ThumbnailInfo
+from synapse.media._base import ConsumerRequestedStopError, FileInfo, ThumbnailInfo
 from synapse.media.media_storage import BackgroundFileConsumer, MultipartFileConsumer
 from synapse.module_api.errors import SynapseError
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 from twisted.web.http_headers import Headers
 
-from swift_provider.client import Links, ObjectInfo, Store
+from swift_provider.client import Links, ObjectInfo, Place
 from swift_provider.client.answers import object_info
-from swift_provider.client.direct_access import Verdict
-from swift_provider.client.temp_url import Signer
-from swift_provider.errors import AuthUnavailableError
+from swift_provider.client.direct_check import Verdict
+from swift_provider.client.temp_url import Signer, TempUrl
+from swift_provider.errors import (
+    AuthUnavailableError,
+    ServerBusyError,
+    Target,
+    UntrustedServerError,
+)
 from swift_provider.module.later_download import LaterDownload
-from swift_provider.module.redirect_responder import RedirectResponder
+from swift_provider.module.redirect_responder import RedirectResponder, redirect
 from swift_provider.module.redirecting import (
     FIRST_SECONDS,
     GOOD_SECONDS,
     MOST_SECONDS,
+    PROVEN_SECONDS,
     Redirecting,
     redirectable_endpoint,
 )
+from tests.module.storage import Storage
 from tests.module.test_client_request import context_of
-from tests.module.test_responder import BODY, Place, place  # noqa: F401
-from tests.servers.faults import Answer
+from tests.module.test_responder import BODY, Setup, no_length, place  # noqa: F401
+from tests.servers.faults import BEFORE_RESPONSE, Answer, Stall
 
 URL = "https://swift.example.org/v1/AUTH_a"
 
@@ -42,12 +53,12 @@ def links(allows_cors: bool = True) -> Links:
     return Links(Signer(b"key", "sha1", 3600), URL, "c", None, allows_cors)
 
 
-async def responder_of(place: Place, some: Links) -> RedirectResponder:  # noqa: F811
+async def responder_of(place: Setup, some: Links) -> RedirectResponder:  # noqa: F811
     from twisted.internet import reactor
 
-    store = Store(place.client, place.container)
+    store = Place(place.client, place.container)
     download = LaterDownload(await store.head("media"), partial(store.get, "media"))
-    rest = (download, "media", str(place.local), reactor, deferToThread)
+    rest = (download, "media", str(place.local), reactor, deferToThread, print, no_length)
     return RedirectResponder(some, lambda: None, *rest)
 
 
@@ -69,11 +80,11 @@ def request_with(**headers: str) -> tuple[Request, StringTransport]:
     return request, wire
 
 
-def gets(place: Place) -> int:  # noqa: F811
+def gets(place: Setup) -> int:  # noqa: F811
     return sum(seen.method == "GET" for seen in place.proxy.requests)
 
 
-async def test_redirect_asks_for_nothing(place: Place) -> None:  # noqa: F811
+async def test_redirect_asks_for_nothing(place: Setup) -> None:  # noqa: F811
     """A redirected client costs Swift one HEAD, and the local name is left alone."""
     place.local.write_bytes(b"another")
     request, _ = request_with(Sec_Fetch_Mode="cors", Origin="https://app.example")
@@ -91,14 +102,19 @@ async def test_redirect_asks_for_nothing(place: Place) -> None:  # noqa: F811
     [
         ({}, True),
         ({"Sec_Fetch_Mode": "no-cors"}, True),
+        ({"Sec_Fetch_Mode": "same-origin"}, False),
         ({"Sec_Fetch_Mode": "cors"}, False),
         ({"Origin": "https://app.example"}, False),
     ],
 )
-async def test_without_cors(place: Place, headers: dict[str, str], redirected: bool) -> None:  # noqa: F811
-    """If pages may not read Swift's answers, their requests by JavaScript are streamed."""
+async def test_without_cors(place: Setup, headers: dict[str, str], redirected: bool) -> None:  # noqa: F811
+    """If pages may not read Swift's answers, their requests by JavaScript are streamed.
+
+    So are those that may not leave the origin, whatever Swift allows.
+    """
     request, wire = request_with(**headers)
-    responder = await responder_of(place, links(allows_cors=False))
+    allows_cors = headers.get("Sec_Fetch_Mode") == "same-origin"
+    responder = await responder_of(place, links(allows_cors))
     with responder:
         await responder.write_to_consumer(request)
     assert (request.code == 307) is redirected
@@ -106,7 +122,36 @@ async def test_without_cors(place: Place, headers: dict[str, str], redirected: b
     await place.nothing_left()
 
 
-async def test_svg_is_streamed(place: Place) -> None:  # noqa: F811
+@pytest.mark.parametrize(
+    ("length", "redirected"), [(len(BODY), True), (None, True), (len(BODY) + 1, False)]
+)
+async def test_length(place: Setup, length: int | None, redirected: bool) -> None:  # noqa: F811
+    """The client is not sent to an object of another length than the announced one."""
+    request, _ = request_with()
+    request.responseHeaders.removeHeader("Content-Length")
+    if length is not None:
+        request.setHeader("Content-Length", b"%d" % length)
+    responder = await responder_of(place, links())
+    with responder, contextlib.suppress(SynapseError, ConsumerRequestedStopError):
+        await responder.write_to_consumer(request)
+    assert (request.code == 307) is redirected
+
+
+@pytest.mark.parametrize(
+    ("lives", "skew", "remembered"),
+    [(7 * 86400, 0.0, 3600), (1000, 0.0, 940), (1000, -500.0, 1440), (30, 0.0, 0)],
+)
+def test_how_long_it_is_remembered(lives: int, skew: float, remembered: int) -> None:
+    """An hour at most, and by Swift's clock not until the URL expires."""
+    request, _ = request_with()
+    now = 1_800_000_000.0
+    some = replace(links(), clock=lambda: now, skew=skew)
+    redirect(request, TempUrl("https://swift.example.org/o", int(now) + lives), some.now())
+    (said,) = request.responseHeaders.getRawHeaders("Cache-Control")
+    assert said == f"private,max-age={remembered}"
+
+
+async def test_svg_is_streamed(place: Setup) -> None:  # noqa: F811
     """A browser shows SVG only with its type, which Swift does not have."""
     request, wire = request_with()
     request.setHeader(b"Content-Type", b"image/svg+xml; charset=UTF-8")
@@ -118,7 +163,7 @@ async def test_svg_is_streamed(place: Place) -> None:  # noqa: F811
     await place.nothing_left()
 
 
-async def test_other_consumers_are_streamed_to(place: Place) -> None:  # noqa: F811
+async def test_other_consumers_are_streamed_to(place: Setup) -> None:  # noqa: F811
     """Another homeserver, and Synapse's own disk, get the bytes."""
     from twisted.internet import reactor
 
@@ -138,7 +183,7 @@ async def test_other_consumers_are_streamed_to(place: Place) -> None:  # noqa: F
 
 
 @pytest.mark.parametrize(("status", "code"), [(404, "M_NOT_FOUND"), (503, "M_UNKNOWN")])
-async def test_object_that_has_vanished(place: Place, status: int, code: str) -> None:  # noqa: F811
+async def test_object_that_has_vanished(place: Setup, status: int, code: str) -> None:  # noqa: F811
     """A client that has to be streamed to gets an error if the object is gone since its HEAD."""
     place.proxy.add(
         Answer(status, headers={"Retry-After": "3600"}, match=("GET", "/media$"), times=None)
@@ -152,6 +197,35 @@ async def test_object_that_has_vanished(place: Place, status: int, code: str) ->
     assert b"attachment" not in head
     assert b"range" not in head.lower()
     assert json.loads(body)["errcode"] == code
+    await place.nothing_left()
+
+
+@pytest.mark.parametrize("multipart", [False, True])
+@pytest.mark.parametrize("body", [BODY, b"small"], ids=["large", "small"])
+async def test_client_hangs_up_before_the_download_begins(
+    place: Setup,  # noqa: F811
+    storage: Storage,
+    body: bytes,
+    multipart: bool,
+) -> None:
+    """Synapse gets its own error for that, and has no producer to unregister."""
+    storage.put(place.container, "media", body)
+    request, wire = request_with(Sec_Fetch_Mode="cors")
+    request.setHeader(b"Content-Length", b"%d" % len(body))
+    consumer: Any = request
+    if multipart:
+        consumer = MultipartFileConsumer(None, request, "text/plain", {}, "inline", None)
+    responder = await responder_of(place, links(allows_cors=False))
+    place.proxy.add(stall := Stall(BEFORE_RESPONSE, match=("GET", "")))
+    with responder:
+        written = responder.write_to_consumer(consumer)
+        await stall.happened()
+        request.connectionLost(Failure(ConnectionLost()))
+        stall.release()
+        with pytest.raises(ConsumerRequestedStopError):
+            await written
+    assert request.producer is None
+    assert wire.value() == b""
     await place.nothing_left()
 
 
@@ -252,7 +326,9 @@ def test_requests_that_are_none(ready: Redirecting) -> None:
 
 
 async def test_small_files_are_remembered(ready: Redirecting, monkeypatch: Any) -> None:
-    """A file that was seen to be small costs no further HEAD; the oldest is forgotten first."""
+    """A file that was seen to be small costs no further HEAD. The one that was asked for least
+    recently is forgotten first.
+    """
     monkeypatch.setattr("swift_provider.module.redirecting.SMALL_FILES", 2)
     file = FileInfo(server_name=None, file_id="b")
     for path, size in (("one", 10), ("two", 10), ("three", 1000), ("large", 1001)):
@@ -262,6 +338,9 @@ async def test_small_files_are_remembered(ready: Redirecting, monkeypatch: Any) 
         known = {path: ready.links_for(path, file) is None for path in ("one", "two", "three")}
         assert known == {"one": False, "two": True, "three": True}
         assert ready.links_for("large", file) is not None
+        assert ready.links_for("two", file) is None
+        assert await ready.allows("four", object_info("four", Headers(), 10), ready.links) is False
+        assert ready.links_for("three", file) is not None, "'two' was asked for before it"
 
 
 # The checks
@@ -295,6 +374,38 @@ def test_checks_go_on(caplog: pytest.LogCaptureFixture) -> None:
     assert "key: refused" in caplog.messages[-1]
     (call,) = clock.getDelayedCalls()
     assert call.getTime() - clock.seconds() == FIRST_SECONDS
+
+
+def test_busy_swift_keeps_the_verdict(caplog: pytest.LogCaptureFixture) -> None:
+    """If Swift cannot tell now, clients are still redirected for a while, and it is asked soon."""
+    clock = Clock()
+    busy = Target("GET", "c", "o").error(ServerBusyError, "busy")
+    some = redirecting(clock, Verdict(links()), *[busy] * 20, Verdict(links()))
+    Deferred.fromCoroutine(some.check())
+    clock.advance(GOOD_SECONDS)
+    for _ in range(int(PROVEN_SECONDS - GOOD_SECONDS) // int(FIRST_SECONDS)):
+        assert some.links is not None
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
+        clock.advance(FIRST_SECONDS)
+    clock.advance(FIRST_SECONDS)
+    assert some.links is None
+    assert "Swift cannot tell: GET c/o: busy" in caplog.messages[-1]
+    waits = []
+    while some.links is None:
+        (call,) = clock.getDelayedCalls()
+        waits.append(call.getTime() - clock.seconds())
+        clock.advance(waits[-1])
+    assert max(waits) == GOOD_SECONDS
+
+
+def test_refused_for_good_ends_the_redirects() -> None:
+    """An error that is not temporary is a verdict."""
+    clock = Clock()
+    refused = Target("GET", "c", "o").error(UntrustedServerError, "its certificate is old")
+    some = redirecting(clock, Verdict(links()), refused)
+    Deferred.fromCoroutine(some.check())
+    clock.advance(GOOD_SECONDS)
+    assert some.links is None
 
 
 def test_check_that_breaks() -> None:

@@ -11,24 +11,29 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, IncompleteRead
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from synapse.media._base import ConsumerRequestedStopError
+from synapse.media._base import (
+    ConsumerRequestedStopError,
+    respond_with_multipart_responder,
+    respond_with_responder,
+)
 from synapse.media.media_storage import BackgroundFileConsumer, MultipartFileConsumer
 from synapse.module_api.errors import SynapseError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.protocols.ftp import FileConsumer
+from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from swift_provider.client import Store, SwiftClient
+from swift_provider.client import Place, SwiftClient
 from swift_provider.config import parse_settings
 from swift_provider.module.later_download import LaterDownload
 from swift_provider.module.log_context import begin_for_caller
@@ -51,29 +56,37 @@ from tests.servers.keystone import REGION, Credentials
 BODY = bytes(range(256)) * 12_000  # 3 MB
 
 
-class Place:
+async def no_length() -> int | None:
+    """The length by a database that does not tell."""
+    return None
+
+
+class Setup:
     """One object in Swift, behind a fault proxy, and its local path."""
 
     def __init__(self, client: SwiftClient, proxy: FaultProxy, local: Path) -> None:
         self.client = client
         self.proxy = proxy
         self.local = local
+        self.pulled_back: list[int] = []
         self.container = f"responder-{uuid4().hex[:8]}"
 
     async def responder(self) -> SwiftResponder:
         """What ``fetch`` returns."""
         from twisted.internet import reactor
 
-        download = await Store(self.client, self.container).get("media")
-        return SwiftResponder(download, "media", str(self.local), reactor, deferToThread)
+        download = await Place(self.client, self.container).get("media")
+        told = (self.pulled_back.append, no_length)
+        return SwiftResponder(download, "media", str(self.local), reactor, deferToThread, *told)
 
     async def later(self) -> SwiftResponder:
         """What ``fetch`` returns for a HEAD request."""
         from twisted.internet import reactor
 
-        store = Store(self.client, self.container)
+        store = Place(self.client, self.container)
         download = LaterDownload(await store.head("media"), partial(store.get, "media"))
-        return SwiftResponder(download, "media", str(self.local), reactor, deferToThread)
+        told = (self.pulled_back.append, no_length)
+        return SwiftResponder(download, "media", str(self.local), reactor, deferToThread, *told)
 
     def gets(self) -> int:
         """How many GET requests there were."""
@@ -86,7 +99,7 @@ class Place:
 
 
 @pytest.fixture
-def place(storage: Storage, account: Credentials, tmp_path: Path) -> Iterator[Place]:
+def place(storage: Storage, account: Credentials, tmp_path: Path) -> Iterator[Setup]:
     import pytest_twisted
     from twisted.internet import reactor  # pytest-twisted chooses it
     from twisted.internet.defer import ensureDeferred
@@ -104,7 +117,7 @@ def place(storage: Storage, account: Credentials, tmp_path: Path) -> Iterator[Pl
         }
     )
     client = SwiftClient.from_settings(reactor, settings)
-    made = Place(client, proxy, tmp_path / "media")
+    made = Setup(client, proxy, tmp_path / "media")
     storage.make(made.container)
     storage.put(made.container, "media", BODY)
     yield made
@@ -154,15 +167,16 @@ def _pull_back(
     return consumers[0], pulled
 
 
-async def test_file_is_pulled_back(place: Place) -> None:
+async def test_file_is_pulled_back(place: Setup) -> None:
     """Synapse's file consumer gets every byte; it pauses the download from inside ``write``."""
     _, pulled = _pull_back(await place.responder(), partial(place.local.open, "wb"))
     await pulled
     assert place.local.read_bytes() == BODY
+    assert place.pulled_back == [len(BODY)]
     await place.nothing_left()
 
 
-async def test_pull_back_is_cancelled(place: Place) -> None:
+async def test_pull_back_is_cancelled(place: Setup) -> None:
     """Cancelling it releases everything, and leaves neither the file nor a part of it."""
     stall = Stall(in_response(1_000_000))
     place.proxy.add(stall)
@@ -173,17 +187,27 @@ async def test_pull_back_is_cancelled(place: Place) -> None:
         await pulled
     await consumer.wait()
     assert list(place.local.parent.iterdir()) == []
+    assert place.pulled_back == []
     await place.nothing_left()
 
 
 class _Media(Resource):
-    """Answers a client as Synapse's ``respond_with_responder`` does."""
+    """Answers a client as Synapse does.
+
+    :ivar multipart: answer another homeserver.
+    :ivar announced: the length by Synapse's database; ``None`` if that does not tell.
+    :ivar begin: makes the responder.
+    :ivar delivered: what the last responder returned.
+    """
 
     isLeaf = True
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Setup) -> None:
         super().__init__()
-        self._place = place
+        self.multipart = False
+        self.announced: int | None = len(BODY)
+        self.begin = place.responder
+        self.delivered: Deferred[None] = Deferred()
         self.errors: list[Exception] = []
 
     def render_GET(self, request: Any) -> int:
@@ -193,19 +217,27 @@ class _Media(Resource):
         return NOT_DONE_YET
 
     async def _respond(self, request: Any) -> None:
-        request.setHeader(b"Content-Length", b"%d" % len(BODY))
-        responder = await self._place.responder()
-        with responder:
-            try:
-                await responder.write_to_consumer(request)
-            except Exception as error:
-                self.errors.append(error)
-                return
-        request.finish()
+        responder = await self.begin()
+        write = responder.write_to_consumer
+
+        def remember(consumer: Any) -> Deferred[None]:
+            self.delivered = write(consumer)
+            return self.delivered.addErrback(self._failed)
+
+        responder.write_to_consumer = remember
+        file = ("text/plain", self.announced, None)
+        if self.multipart:
+            await respond_with_multipart_responder(None, request, responder, *file)
+        else:
+            await respond_with_responder(request, responder, *file)
+
+    def _failed(self, failure: Failure) -> Failure:
+        self.errors.append(failure.value)
+        return failure
 
 
 @pytest.fixture
-def media(place: Place) -> Iterator[tuple[_Media, int]]:
+def media(place: Setup) -> Iterator[tuple[_Media, int]]:
     """The media of ``place``, and the port where clients get it."""
     import pytest_twisted
     from twisted.internet import reactor  # pytest-twisted chooses it
@@ -248,7 +280,7 @@ def _damaged_answer(chunks: list[bytes] | None) -> Fault:
     ids=["with a length", "in one chunk", "in the middle", "at the end"],
 )
 async def test_a_damaged_file_never_looks_whole(
-    place: Place,
+    place: Setup,
     media: tuple[_Media, int],
     caplog: pytest.LogCaptureFixture,
     chunks: list[bytes] | None,
@@ -265,11 +297,43 @@ async def test_a_damaged_file_never_looks_whole(
     await place.nothing_left()
 
 
-async def test_fetch_is_cancelled(place: Place) -> None:
+async def test_a_cancelled_response_never_looks_whole(
+    place: Setup, media: tuple[_Media, int]
+) -> None:
+    """A client that is still there sees that the response is incomplete, without a length too."""
+    resource, port = media
+    resource.announced = None
+    stall = Stall(in_response(1_000_000))
+    place.proxy.add(stall)
+    got = deferToThread(_client_gets, port)
+    await stall.happened()
+    resource.delivered.cancel()
+    with pytest.raises((HTTPException, ConnectionError)):
+        await got
+    assert [type(error) for error in resource.errors] == [ConsumerRequestedStopError]
+    await place.nothing_left()
+
+
+async def test_a_mere_head_never_looks_whole(place: Setup, media: tuple[_Media, int]) -> None:
+    """Another server gets 200 and no whole body, also if Synapse announces no length."""
+    resource, port = media
+    resource.multipart, resource.announced, resource.begin = True, None, place.later
+    place.proxy.add(Answer(403, match=("GET", "/media$"), times=None))
+    with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        await deferToThread(connection.request, "GET", "/")
+        response = await deferToThread(connection.getresponse)
+        assert response.status == 200
+        with pytest.raises(IncompleteRead):
+            await deferToThread(response.read)
+    assert [getattr(error, "code", None) for error in resource.errors] == [500]
+    await place.nothing_left()
+
+
+async def test_fetch_is_cancelled(place: Setup) -> None:
     """Cancelling a request for a file releases everything."""
     stall = Stall(BEFORE_RESPONSE)
     place.proxy.add(stall)
-    fetched = begin_for_caller(Store(place.client, place.container).get, "media")
+    fetched = begin_for_caller(Place(place.client, place.container).get, "media")
     await stall.happened()
     fetched.cancel()
     with pytest.raises(CancelledError):
@@ -277,7 +341,7 @@ async def test_fetch_is_cancelled(place: Place) -> None:
     await place.nothing_left()
 
 
-async def test_a_file_that_has_the_name_survives(place: Place) -> None:
+async def test_a_file_that_has_the_name_survives(place: Setup) -> None:
     """A file under the final name is there again after a download, and if nothing is read."""
     place.local.write_bytes(b"whole")
     with await place.responder():
@@ -295,7 +359,7 @@ async def test_a_file_that_has_the_name_survives(place: Place) -> None:
 
 
 async def test_part_that_cannot_be_removed(
-    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    place: Setup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """If an incomplete file cannot be removed, the log names it; it has a temporary name."""
     place.proxy.add(Reset(in_response(1_000_000)), Answer(404, times=None))
@@ -313,7 +377,7 @@ def _refuse(path: str) -> None:
     raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
 
 
-async def test_leftover_of_another_worker(place: Place) -> None:
+async def test_leftover_of_another_worker(place: Setup) -> None:
     """A temporary file that another process is writing stays; one that none is writing goes."""
     names = [f"media{MARK}{name}" for name in ("live", "dead")]
     live, dead = (place.local.with_name(name) for name in names)
@@ -328,14 +392,14 @@ async def test_leftover_of_another_worker(place: Place) -> None:
     assert sorted(place.local.parent.iterdir()) == sorted([live, other, place.local])
 
 
-async def test_unused(place: Place) -> None:
+async def test_unused(place: Setup) -> None:
     """Leaving the responder releases everything, even if nothing was read."""
     with await place.responder():
         assert place.client.slots.in_flight == 1
     await place.nothing_left()
 
 
-async def test_body_fails_for_good(place: Place) -> None:
+async def test_body_fails_for_good(place: Setup) -> None:
     """Synapse gets the error, its writer's thread ends, and the incomplete file is removed."""
     place.proxy.add(Reset(in_response(1_000_000)), Answer(404, times=None))
     consumer, pulled = _pull_back(await place.responder(), partial(place.local.open, "wb"))
@@ -346,7 +410,7 @@ async def test_body_fails_for_good(place: Place) -> None:
     await place.nothing_left()
 
 
-async def test_disk_is_full_while_the_download_is_paused(place: Place) -> None:
+async def test_disk_is_full_while_the_download_is_paused(place: Setup) -> None:
     """A writer that fails while the download is paused ends it; Synapse does not wait for ever."""
     from twisted.internet import reactor
 
@@ -362,7 +426,7 @@ async def test_disk_is_full_while_the_download_is_paused(place: Place) -> None:
     await place.nothing_left()
 
 
-async def test_disk_is_full_after_the_last_byte(place: Place, storage: Storage) -> None:
+async def test_disk_is_full_after_the_last_byte(place: Setup, storage: Storage) -> None:
     """If only the write of the last bytes fails, the incomplete file is removed too."""
     storage.put(place.container, "media", b"small")
     file = DiskFull()
@@ -375,7 +439,7 @@ async def test_disk_is_full_after_the_last_byte(place: Place, storage: Storage) 
 
 
 @pytest.mark.parametrize("multipart", [False, True])
-async def test_head_writes_nothing(place: Place, multipart: bool) -> None:
+async def test_head_writes_nothing(place: Setup, multipart: bool) -> None:
     """In answer to a HEAD request nothing is written or asked for, to users and servers alike."""
     place.local.write_bytes(b"another")
     request = _request(b"HEAD")
@@ -394,7 +458,7 @@ async def test_head_writes_nothing(place: Place, multipart: bool) -> None:
 
 
 @pytest.mark.parametrize("multipart", [False, True])
-async def test_only_a_client_gets_a_part(place: Place, multipart: bool) -> None:
+async def test_only_a_client_gets_a_part(place: Setup, multipart: bool) -> None:
     """``Range`` of another server is ignored: its parts are those of multipart."""
     request = _request(b"GET")
     request.requestHeaders.setRawHeaders(b"Range", [b"bytes=1000000-1000009"])
@@ -413,7 +477,7 @@ async def test_only_a_client_gets_a_part(place: Place, multipart: bool) -> None:
 
 
 @pytest.mark.parametrize("body", [BODY, b"small"])
-async def test_a_part_that_is_not_there(place: Place, storage: Storage, body: bytes) -> None:
+async def test_a_part_that_is_not_there(place: Setup, storage: Storage, body: bytes) -> None:
     """For 416 nothing is written, and the download is released."""
     storage.put(place.container, "media", body)
     request = _request(b"GET")
@@ -426,7 +490,7 @@ async def test_a_part_that_is_not_there(place: Place, storage: Storage, body: by
     await place.nothing_left()
 
 
-async def test_pull_back_for_head(place: Place) -> None:
+async def test_pull_back_for_head(place: Setup) -> None:
     """The download begins when Synapse pulls the file back; until then its name is free."""
     stall = Stall(BEFORE_RESPONSE, match=("GET", ""))
     place.proxy.add(stall)
@@ -439,7 +503,7 @@ async def test_pull_back_for_head(place: Place) -> None:
     await place.nothing_left()
 
 
-async def test_pull_back_for_head_is_cancelled(place: Place) -> None:
+async def test_pull_back_for_head_is_cancelled(place: Setup) -> None:
     """Cancelling it while Swift has not answered leaves nothing behind."""
     stall = Stall(BEFORE_RESPONSE, match=("GET", ""))
     place.proxy.add(stall)
@@ -452,18 +516,19 @@ async def test_pull_back_for_head_is_cancelled(place: Place) -> None:
     await place.nothing_left()
 
 
-async def test_pull_back_for_head_fails(place: Place) -> None:
-    """An object that was deleted after the HEAD is an error, and leaves no file."""
+async def test_pull_back_for_head_fails(place: Setup) -> None:
+    """An object that was deleted after the HEAD is a 404, and leaves no file."""
     place.proxy.add(Answer(404, match=("GET", "/media$"), times=None))
     _, pulled = _pull_back(await place.later(), partial(place.local.open, "wb"))
-    with pytest.raises(SynapseError):
+    with pytest.raises(SynapseError) as raised:
         await pulled
+    assert raised.value.code == 404
     assert list(place.local.parent.iterdir()) == []
     await place.nothing_left()
 
 
 @pytest.mark.parametrize("body", [BODY, b"small"])
-async def test_client_has_gone_before(place: Place, storage: Storage, body: bytes) -> None:
+async def test_client_has_gone_before(place: Setup, storage: Storage, body: bytes) -> None:
     """If the client has disconnected, Synapse gets its own error for that."""
     storage.put(place.container, "media", body)
     request = _request(b"GET")

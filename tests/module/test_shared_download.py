@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from typing import Any
 
 import pytest
 from synapse.logging.context import LoggingContext, PreserveLoggingContext, current_context
 from synapse.module_api import make_deferred_yieldable, run_in_background
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 
-from swift_provider.client import Download, ObjectInfo, WholeDownload
+from swift_provider.client import Asking, Download, ObjectInfo, WholeDownload
 from swift_provider.errors import ObjectNotFoundError, ServerBusyError, SwiftError, Target
 from swift_provider.module.log_context import begin_for_caller, log_for_callers
 from swift_provider.module.shared_download import SharedDownload
@@ -48,10 +50,11 @@ class House:
         self.results: dict[str, Any] = {}
         self.contexts: dict[str, str] = {}
         self.then: dict[str, Callable[[Any], None]] = {}
-        self.shared = SharedDownload(self._ask, self._ended, 0.0)
+        self.shared = SharedDownload(self._ask, self._ended, Asking(Clock()))
 
     async def _ask(self, shared: SharedDownload) -> Download:
         self.asked += 1
+        self.context = copy_context()  # as a streamed download does
         logger.info("asking")
         try:
             return await self.answer
@@ -160,6 +163,25 @@ def test_large_file(house: House) -> None:
     house.end(stream)
     assert house.results == {"GET-1": stream, "GET-2": None, "GET-3": None}
     assert not stream.abandoned
+
+
+@pytest.mark.parametrize("leaving", [[], ["GET-1"]])
+def test_later_lines_of_a_stream(house: House, lines: Lines, leaving: list[str]) -> None:
+    """What a stream logs later, when it is resumed, gets the log context of its coroutine."""
+    names = ["GET-1", "GET-2", "GET-3"]
+    joined = {name: house.join(name) for name in names}
+    with PreserveLoggingContext():
+        for name in leaving:
+            joined[name].cancel()
+    taker = next(name for name in names if name not in leaving)
+
+    def resume(stream: Stream) -> None:
+        with PreserveLoggingContext():  # as the reactor calls
+            house.context.run(logger.info, "resumed")
+
+    house.then[taker] = resume
+    house.end(Stream())
+    assert ("resumed", taker) in lines.seen
 
 
 @pytest.mark.parametrize("leaving", [["GET-1"], ["GET-2"], ["GET-1", "GET-2"]])

@@ -21,7 +21,7 @@ def test_media_workers_share_a_container(
     mark = uuid4().hex[:8]
     names = ("media1", "media2")
     options = {
-        "database": postgres.create_database(f"synapse{mark}"),
+        "database": postgres.create_database("synapse"),
         "media_storage_providers": [entry(f"{mark}-workers")],
         "log_contexts": True,
     }

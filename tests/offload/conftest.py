@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,31 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
+import pytest_twisted
 import swiftclient
 import yaml
 from keystoneauth1 import session
 from keystoneauth1.identity import v3
+from twisted.internet import reactor
 
 from swift_provider.offload.cache import Cache
 from swift_provider.offload.media_names import Media
+from tests.offload.mirrors import Mirrors
 from tests.offload.synapse_store import SynapseStore
 from tests.servers import process
+from tests.servers.fault_proxy import FaultProxy
 from tests.servers.keystone import REGION, Credentials
 from tests.servers.postgres import Postgres
 from tests.servers.swift import Swift
+
+
+@pytest_twisted.async_yield_fixture
+async def proxy(swift: Swift) -> AsyncIterator[FaultProxy]:
+    """Stands before Swift; a test's configuration has to name it."""
+    started = FaultProxy(reactor, "127.0.0.1", int(swift.url.rpartition(":")[2]))
+    await started.start()
+    yield started
+    await started.stop()
 
 
 @pytest.fixture
@@ -53,7 +66,7 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Synaps
     arguments = None
     if request.param == "postgres":
         server: Postgres = request.getfixturevalue("postgres")
-        arguments = server.create_database(f"offload-{uuid4().hex[:12]}")
+        arguments = server.create_database("offload")
     made = SynapseStore(tmp_path, arguments)
     yield made
     made.close()
@@ -84,19 +97,30 @@ class Script:
         self.environment = process.child_environment({**path, **(environment or {})})
 
     def configure(
-        self, store: SynapseStore, *, server_name: str | None = "here.example", **provider: Any
+        self,
+        store: SynapseStore,
+        *providers: dict[str, Any],
+        server_name: str | None = "here.example",
+        **provider: Any,
     ) -> None:
         """Write ``homeserver.yaml`` for a store.
 
+        :param providers: the module's ``config`` of each entry, if there are several.
         :param server_name: ``None`` to leave it out.
         :param provider: the module's ``config``; no entry for it if empty.
         """
-        options: dict[str, Any] = {"database": store.yaml_section}
+        options: dict[str, Any] = {
+            "database": store.yaml_section,
+            "media_store_path": str(store.base),
+        }
         if server_name is not None:
             options["server_name"] = server_name
-        if provider:
+        entries = providers or ((provider,) if provider else ())
+        if entries:
             module = "swift_provider.SwiftStorageProviderBackend"
-            options["media_storage_providers"] = [{"module": module, "config": provider}]
+            options["media_storage_providers"] = [
+                {"module": module, "config": entry} for entry in entries
+            ]
         (self.folder / "homeserver.yaml").write_text(yaml.safe_dump(options))
 
     def command(self, *arguments: str) -> list[str]:
@@ -204,6 +228,19 @@ class Objects:
         name = list(self.segments())[number]
         self._connection.delete_object(f"{self.container}_segments", name)
 
+    def make_segment_a_link(self, number: int) -> tuple[str, str]:
+        """Put a link in the place of a segment.
+
+        :returns: container and name of the target, which has the segment's content.
+        """
+        name, content = list(self.segments().items())[number]
+        old = f"old-{self.container}"
+        self.make(old)
+        self._connection.put_object(old, "part", content)
+        target = {"X-Symlink-Target": f"{old}/part"}
+        self._connection.put_object(f"{self.container}_segments", name, b"", headers=target)
+        return old, "part"
+
     def let_expire(self, name: str) -> None:
         """Have Swift delete an object, at a time that no test run reaches."""
         self._connection.post_object(self.container, name, {"X-Delete-At": "4102444800"})
@@ -260,6 +297,10 @@ class Objects:
         container = f"{self.container}_segments"
         self._connection.put_object(container, name, content)
 
+    def post_segment(self, name: str, headers: dict[str, str]) -> None:
+        """Replace a segment's metadata."""
+        self._connection.post_object(f"{self.container}_segments", name, headers)
+
     def post(self, name: str, headers: dict[str, str]) -> None:
         """Replace an object's metadata."""
         self._connection.post_object(self.container, name, headers)
@@ -288,3 +329,11 @@ def offload(
     script.environment["OS_CLIENT_CONFIG_FILE"] = str(clouds_yaml())
     script.configure(store, cloud="matrix", container=objects.container)
     return script
+
+
+@pytest.fixture
+def mirrors(
+    offload: Script, store: SynapseStore, objects: Objects, account: Credentials
+) -> Mirrors:
+    """The script, configured for ``objects`` and a mirror of them."""
+    return Mirrors(offload, store, objects, Objects(account))

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg2
 
-from swift_provider.offload.database import DatabaseConfig
+from swift_provider.offload.database_config import DatabaseConfig
 
 OLD = 1_500_000_000_000
 RECENT = 4_000_000_000_000
@@ -53,6 +53,8 @@ class SynapseStore:
         self, folder: Path, postgres: dict[str, Any] | None = None, *, sha256: bool = True
     ) -> None:
         self.base = folder / "media_store"
+        #: When files that are made were written to, in seconds since the epoch; ``None`` for now.
+        self.written: float | None = None
         for root in ("local_content", "local_thumbnails", "remote_content", "remote_thumbnail"):
             (self.base / root).mkdir(parents=True)
         self._postgres = postgres
@@ -180,6 +182,8 @@ class SynapseStore:
             whole = self.base / path
             whole.parent.mkdir(parents=True, exist_ok=True)
             whole.write_bytes(content)
+            if self.written is not None:
+                os.utime(whole, (self.written, self.written))
         return path
 
     def files(self) -> set[str]:

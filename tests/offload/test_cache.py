@@ -186,3 +186,17 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         [sys.executable, "-c", program], check=True, capture_output=True, cwd=os.getcwd()
     )
     assert int(grown.stdout) < 10_000  # KiB
+
+
+def test_a_cache_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The remedy is to delete it."""
+    path = tmp_path / "cache.db"
+    Cache(str(path)).close()
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    monkeypatch.setattr(sqlite3, "connect", refuse)
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    with pytest.raises(ConfigError, match=r"readonly database: it belongs to .* Delete .*cache.db"):
+        Cache(str(path))

@@ -11,7 +11,6 @@ from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import psycopg2
 import pytest
@@ -19,9 +18,11 @@ import pytest
 from swift_provider.errors import ConfigError, DatabaseUnavailableError
 from swift_provider.offload import database as database_module
 from swift_provider.offload import postgres as limits
-from swift_provider.offload.database import Database, DatabaseConfig
+from swift_provider.offload.database import Database
+from swift_provider.offload.database_config import DatabaseConfig
 from swift_provider.offload.media_names import Media
 from tests.offload.synapse_store import RECENT, SynapseStore
+from tests.servers import process
 from tests.servers.postgres import Postgres
 
 MEDIA = [Media("", "oldlocal", "oldlocal", "local")]
@@ -146,7 +147,7 @@ def _locked(store: SynapseStore) -> Iterator[None]:
 @pytest.fixture
 def postgres_store(postgres: Postgres, tmp_path: Path) -> Iterator[SynapseStore]:
     """A media store with PostgreSQL."""
-    made = SynapseStore(tmp_path, postgres.create_database(f"offload-{uuid4().hex[:12]}"))
+    made = SynapseStore(tmp_path, postgres.create_database("offload"))
     yield made
     made.close()
 
@@ -312,3 +313,50 @@ def test_the_reason_of_a_failed_connection(postgres: Postgres) -> None:
         Database(DatabaseConfig("psycopg2", dsn, "database.yaml"))
     with pytest.raises(DatabaseUnavailableError, match='database "no-such" does not exist'):
         Database(DatabaseConfig("psycopg2", postgres.arguments("no-such"), "database.yaml"))
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    """SQLite's own words have neither cause nor remedy."""
+    path = tmp_path / "homeserver.db"
+    config = DatabaseConfig("sqlite3", {"database": str(path)}, "test")
+    with pytest.raises(DatabaseUnavailableError, match="no such file: start Synapse once, or corr"):
+        Database(config)
+    sqlite3.connect(path).close()
+    with pytest.raises(DatabaseUnavailableError, match="Synapse has not run with this database"):
+        Database(config)
+
+
+def test_a_file_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The remedy is the right user."""
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    path = tmp_path / "homeserver.db"
+    path.touch()
+    monkeypatch.setattr(sqlite3, "connect", refuse)
+    with pytest.raises(DatabaseUnavailableError, match="run as the user that Synapse runs as"):
+        Database(DatabaseConfig("sqlite3", {"database": str(path)}, "test"))
+
+
+def test_an_empty_database(postgres: Postgres) -> None:
+    """Synapse makes its tables when it first starts. The query is not shown."""
+    config = DatabaseConfig("psycopg2", postgres.arguments("postgres"), "test")
+    with pytest.raises(DatabaseUnavailableError) as caught:
+        Database(config)
+    assert str(caught.value) == (
+        "Synapse's database (test): it has none of Synapse's tables: Synapse has not run with "
+        "this database yet. Start it once, or correct 'database'"
+    )
+
+
+def test_no_server_listens() -> None:
+    """One line, with the remedy."""
+    port = process.free_port()
+    args = {"host": process.LOOPBACK, "port": port, "user": "synapse"}
+    with pytest.raises(DatabaseUnavailableError) as caught:
+        Database(DatabaseConfig("psycopg2", args, "test"))
+    assert str(caught.value) == (
+        f'Synapse\'s database (test): connection to server at "{process.LOOPBACK}", port {port} '
+        "failed: Connection refused: start PostgreSQL, or correct 'database'"
+    )

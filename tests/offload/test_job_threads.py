@@ -28,8 +28,10 @@ class _Store:
     """An empty store that accepts every upload."""
 
     width = 2
+    name = "swift"
 
     def __init__(self) -> None:
+        self.members = (self,)
         self.stored: list[str] = []
         self.first: Deferred[None] = Deferred()
 

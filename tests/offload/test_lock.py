@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import pwd
 import subprocess
 import sys
 from contextlib import closing
@@ -14,7 +15,10 @@ from typing import Any
 import pytest
 
 from swift_provider.errors import ConfigError
-from swift_provider.offload.lock import RunLock, StoreLock
+from swift_provider.keeper import KeeperLock, lock_path
+from swift_provider.offload.command import cli
+from swift_provider.offload.lock import RunLock, StoreLock, check_not_kept
+from swift_provider.offload.lock_holder import COMMANDS
 
 HOLD = "import os, fcntl, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), 2); print(); input()"
 
@@ -48,6 +52,39 @@ def test_the_lock_ends_with_the_process(tmp_path: Path) -> None:
     StoreLock(str(tmp_path)).close()
 
 
+@pytest.mark.parametrize(
+    ("words", "who"),
+    [
+        (["/usr/bin/swift_media_upload", "--cache-db", "x", "verify", "-q"], "verify"),
+        (["/usr/bin/swift_media_upload", "upload", "--delete"], "upload"),
+        (["-m", "swift_provider.offload.keeper"], "Synapse's local_disk"),
+        (["/usr/bin/backup", "upload"], "another run"),
+    ],
+)
+def test_the_command_that_holds_a_lock(tmp_path: Path, words: list[str], who: str) -> None:
+    """It is named, whether or not Synapse keeps the disk within its budget."""
+    who = f"'swift_media_upload {who}'" if who in COMMANDS else who
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path, *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    try:
+        with closing(KeeperLock(str(tmp_path), "main")), pytest.raises(ConfigError) as caught:
+            StoreLock(str(tmp_path))
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert str(caught.value).startswith(f"{who} is using the media store {tmp_path} (process ")
+
+
+def test_all_commands_are_known() -> None:
+    """Those that may hold a lock."""
+    assert cli._COMMANDS.keys() - COMMANDS == {"status", "stats"}
+
+
 def test_a_folder_of_another_user(tmp_path: Path) -> None:
     """A folder that may only be read can be locked."""
     tmp_path.chmod(0o555)
@@ -69,6 +106,22 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: Any, number: i
     StoreLock(str(tmp_path)).close()
 
 
+def test_a_name_that_a_killed_process_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are no locks, it stays: the message says how to get rid of it."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    store = str(tmp_path)
+    KeeperLock(store, "main")
+    with pytest.raises(ConfigError) as caught:
+        check_not_kept(store, "restore")
+    assert str(caught.value).endswith(f"If no process of Synapse runs, delete {lock_path(store)}")
+    os.unlink(lock_path(store))
+    check_not_kept(store, "restore")
+
+
 def test_a_cache_is_locked_by_one_run(tmp_path: Path) -> None:
     """The cache has a lock of its own."""
     path = str(tmp_path / "cache.db")
@@ -76,4 +129,25 @@ def test_a_cache_is_locked_by_one_run(tmp_path: Path) -> None:
         closing(RunLock(path)),
         pytest.raises(ConfigError, match=rf"\(process {os.getpid()}\).*--cache-db"),
     ):
+        RunLock(path)
+
+
+def test_a_lock_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After one run as root, the message says whose it is, and that it may be deleted."""
+    path = str(tmp_path / "cache.db")
+    RunLock(path).close()
+    owner = pwd.getpwuid(os.geteuid()).pw_name
+
+    def refuse(*arguments: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    with pytest.raises(ConfigError) as caught:
+        RunLock(path)
+    told = f"cannot lock the cache: {path}.lock: Permission denied: it belongs to {owner}, as after"
+    assert str(caught.value).startswith(told)
+    assert f"Delete {path}*: the next 'update' makes the list again" in str(caught.value)
+    os.unlink(f"{path}.lock")
+    with pytest.raises(ConfigError, match=f"the folder {tmp_path} belongs to {owner}. Run this in"):
         RunLock(path)

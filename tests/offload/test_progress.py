@@ -14,10 +14,12 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 
 import pytest
 
-from swift_provider.offload.progress import progress
+from swift_provider.offload.command.stalls import Stalls
+from swift_provider.offload.progress import Progress, progress
 from tests.offload.conftest import Script
 from tests.offload.synapse_store import SynapseStore
 
@@ -33,7 +35,7 @@ def test_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
         shown.advance(2, files=7, failed=1, size=3072)
     shown.close()
     lines = flushed.getvalue().decode().splitlines()
-    assert lines[0] == "60 of 500 media, 2.0/s, 7 files, 3.0 KiB, 1 failed"
+    assert lines[0] == "60 of 500 media, 2.0/s, 1 failed, 7 files, 3.0 KiB, 4 min left"
     assert len(lines) == 3
 
 
@@ -81,8 +83,83 @@ def test_a_bar_on_a_terminal() -> None:
     assert drawn.count("3/3") == drawn.count("\r100%") <= 2
     assert drawn.endswith("\r\n")
     assert "3/3" in drawn
-    assert "9 files, 2.0 KiB, 1 failed" in drawn
+    assert "3/3, 1 failed, 9 files, 2.0 KiB" in drawn
     assert "tqdm" in sys.modules
+
+
+def _drawn(columns: int, total: int | None, use: Callable[[Progress], None]) -> str:
+    """What a terminal of this width gets."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with os.fdopen(theirs, "w") as terminal:
+        shown = progress(total, terminal, wanted=True, unit="files")
+        use(shown)
+        shown.close()
+    return _all_from(ours).decode()
+
+
+def test_a_narrow_terminal() -> None:
+    """What is cut off at the end are not the failures."""
+
+    def use(shown: Progress) -> None:
+        shown.moved(1 << 30)
+        shown.advance(1234, files=2345, failed=12, size=1 << 30)
+
+    last = _drawn(60, 1234, use).rstrip().rpartition("\r")[2]
+    assert len(last) <= 60
+    assert "1234/1234, 12 failed, 2345 files, 1.0 GiB" in last
+
+
+def test_a_total_that_is_known_later() -> None:
+    """Before, there is only a count; both name what is counted, or how many there are."""
+
+    def use(shown: Progress) -> None:
+        shown.advance(3)
+        time.sleep(0.2)  # tqdm draws no more often than every 0.1 s
+        shown.waits("Waiting for Swift for 12 s")
+        shown.expect(4)
+        shown.waits("")
+        shown.advance(1)
+
+    drawn = _drawn(100, None, use)
+    assert "3 files, Waiting for Swift for 12 s [" in drawn
+    assert "4/4, 0 failed" in drawn
+
+
+def test_bytes_of_one_large_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are progress, too."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    shown = progress(1, stream, wanted=True, unit="files")
+    now[0] += 64
+    shown.moved(1 << 26)
+    assert stream.getvalue() == "0 of 1 files, 0.0/s, 0 failed, 1.0 MiB/s\n"
+
+
+def test_a_run_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After ten seconds without progress, it is said once what the run waits for."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    shown = progress(2, stream, wanted=True)
+    stalls = Stalls(shown, lambda: "the database", lambda: now[0])
+
+    def look(seconds: int) -> None:
+        for _ in range(seconds):
+            now[0] += 1
+            stalls.look()
+
+    look(9)
+    assert stream.getvalue() == ""
+    look(5)
+    line = "Waiting for the database for 10 s\n"
+    assert stream.getvalue() == line
+    shown.moved(1)
+    look(10)
+    assert stream.getvalue() == line
+    look(5)
+    assert stream.getvalue() == line * 2
 
 
 MEDIA = 20_000

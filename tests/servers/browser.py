@@ -1,4 +1,4 @@
-"""A real Chromium, without a window, and the pages that it opens.
+"""A real Chromium or Firefox, without a window, and the pages that it opens.
 
 A page is a piece of JavaScript that a test gives. What the script returns comes back to the
 test. Pages have an origin of their own, ``http://localhost:PORT``; browsers treat it as
@@ -136,7 +136,6 @@ class Browser:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._program = program()
 
     def run(self, pages: Pages) -> Any:
         """Open the page, and wait for what its script returns. Blocking.
@@ -144,38 +143,68 @@ class Browser:
         :raises AssertionError: if the script throws.
         :raises ServiceError: if the browser ends before.
         """
-        assert self._program is not None
-        chromium = process.Process(
-            "chromium",
-            [
-                self._program,
-                "--headless=new",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-dev-shm-usage",
-                "--no-first-run",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--autoplay-policy=no-user-gesture-required",
-                "--mute-audio",
-                f"--user-data-dir={self._folder / 'profile'}",
-                pages.origin,
-            ],
+        command = self._command(self._folder / "profile")
+        browser = process.Process(
+            Path(command[0]).name,
+            [*command, pages.origin],
             self._folder,
             env={"HOME": str(self._folder)},
         )
-        with process.stopping(chromium):
+        with process.stopping(browser):
             try:
                 said = pages.done.get(timeout=PAGE_SECONDS)
             except queue.Empty:
                 raise process.ServiceError(
-                    f"the page said nothing; Chromium's log:\n{process.log_tail(chromium.log)}"
+                    f"the page said nothing; the browser's log:\n{process.log_tail(browser.log)}"
                 ) from None
         assert "error" not in said, said["error"]
         return said.get("value")
 
+    def _command(self, profile: Path) -> list[str]:
+        found = program(CHROMIUM)
+        assert found is not None
+        return [
+            found,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--autoplay-policy=no-user-gesture-required",
+            "--mute-audio",
+            f"--user-data-dir={profile}",
+        ]
 
-def program() -> str | None:
-    """Chromium, under the names that it has; ``None`` if it is not installed."""
-    names = ("chromium", "chromium-browser", "google-chrome")
+
+class Firefox(Browser):
+    """Firefox with a new profile, which asks nothing of its maker."""
+
+    def _command(self, profile: Path) -> list[str]:
+        found = program(FIREFOX)
+        assert found is not None
+        profile.mkdir(exist_ok=True)
+        off = (
+            "network.captive-portal-service.enabled",
+            "network.connectivity-service.enabled",
+            "datareporting.policy.dataSubmissionEnabled",
+            "browser.aboutwelcome.enabled",
+            "browser.safebrowsing.malware.enabled",
+            "extensions.update.enabled",
+            "app.update.enabled",
+        )
+        lines = [f'user_pref("{name}", false);' for name in off]
+        lines.append('user_pref("services.settings.server", "");')
+        (profile / "user.js").write_text("\n".join(lines))
+        return [found, "--headless", "--no-remote", "--profile", str(profile)]
+
+
+#: The names that each has.
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+FIREFOX = ("firefox-esr", "firefox")
+
+
+def program(names: tuple[str, ...]) -> str | None:
+    """The browser, under one of its names; ``None`` if it is not installed."""
     return next(filter(None, map(shutil.which, names)), None)

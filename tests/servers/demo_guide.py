@@ -22,13 +22,15 @@ The command 'swift', as Synapse's user in OpenStack:
 {exports}
     {scripts}/swift list --long {container}
 
-The script that empties the local store (media not used for one second):
+The script, which says how local_disk goes, and whether Swift has all media:
     export OS_CLIENT_CONFIG_FILE={clouds_yaml}
     mkdir -p {folder}/by-hand && cd {folder}/by-hand
-    {scripts}/swift_media_upload update {store} 1s \\
+    {scripts}/swift_media_upload status {store} \\
         --homeserver-config-path {config}
-    {scripts}/swift_media_upload upload {store} --delete \\
+    {scripts}/swift_media_upload verify {store} \\
         --homeserver-config-path {config}
+
+What you upload stays on the disk until nobody has accessed it for ten minutes.
 
 Logs and files: {folder}
 """

@@ -18,12 +18,20 @@ CLOUD = "matrix"
 USER = "alice"
 PASSWORD = "only-on-loopback"
 
+#: What media may take on Synapse's disk; the same as an option of the module.
+BUDGET_BYTES, MAX_SIZE = 20 << 20, "20M"
+
 PROVIDER = {
     "module": "swift_provider.SwiftStorageProviderBackend",
     "store_local": True,
     "store_remote": True,
     "store_synchronous": True,
-    "config": {"cloud": CLOUD, "container": CONTAINER, "create_container": True},
+    "config": {
+        "cloud": CLOUD,
+        "container": CONTAINER,
+        "create_container": True,
+        "local_disk": {"max_size": MAX_SIZE},
+    },
 }
 
 
@@ -58,7 +66,7 @@ def everything_running() -> Iterator[Place]:
         step("Starting Swift, OpenStack's object storage")
         swift = stack.enter_context(running_swift(folder / "swift", keystone))
         detail(swift.url)
-        step("Starting Synapse, configured to keep its media in Swift as well")
+        step("Starting Synapse, configured to keep its media in Swift, and few on its disk")
         synapse = Synapse(
             folder / "synapse",
             media_storage_providers=[PROVIDER],
@@ -66,5 +74,6 @@ def everything_running() -> Iterator[Place]:
         )
         stack.enter_context(running(synapse))
         detail(synapse.url)
+        detail(f"local_disk: {{max_size: {MAX_SIZE}}}")
         token = synapse.register(USER, PASSWORD)
         yield Place(folder, clouds_yaml, keystone, account, swift, synapse, token)

@@ -121,6 +121,11 @@ class FaultProxy:
         """The next so many connections are accepted and reset at once."""
         self._resets_left = count
 
+    def reset_open(self) -> None:
+        """Resets all open connections."""
+        for relay in list(self._relays):
+            relay.abort()
+
     def close_idle(self) -> None:
         """Ends all connections that wait for a request."""
         for relay in list(self._relays):

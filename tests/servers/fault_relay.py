@@ -22,6 +22,8 @@ from tests.servers.hangup import HangupWatch
 from tests.servers.pipe import TURN, Pipe
 
 _FLUSH_POLL_SECONDS = 0.002
+#: Between two pieces of a body that crawls.
+_STEP_SECONDS = 0.25
 
 
 @dataclass
@@ -55,6 +57,14 @@ class Exchange:
         self.answering = False
         self.request_done = False
         self.response_done = False
+
+    @property
+    def step_bytes(self) -> int | None:
+        """The most bytes in one piece of a body that crawls; ``None`` if it does not."""
+        fault = self.fault
+        if not isinstance(fault, faults.Crawl) or not fault.crawling:
+            return None
+        return max(1, int(fault.bytes_per_second * _STEP_SECONDS))
 
 
 class Relay:
@@ -191,6 +201,7 @@ class Relay:
         if isinstance(piece, Payload):
             raw = self._damaged(faults.REQUEST_BODY, exchange.seen.request_bytes, raw)
             exchange.seen.request_bytes += len(raw)
+            self._step(self._request)
         if raw:
             self._proxy.bytes_to_target += len(raw)
             self.back.transport.write(raw)
@@ -253,6 +264,7 @@ class Relay:
         raw = self._damaged(faults.RESPONSE_BODY, exchange.seen.response_bytes, raw)
         exchange.seen.response_bytes += len(raw)
         self._to_client(raw)
+        self._step(self._response)
         self._reach(faults.in_response(exchange.seen.response_bytes))
 
     def _to_client(self, raw: bytes) -> None:
@@ -312,6 +324,8 @@ class Relay:
         return self._limit(faults.RESPONSE_BODY, exchange and exchange.seen.response_bytes)
 
     def _limit(self, body: str, offset: int | None) -> int | None:
+        if self._exchange is not None and self._exchange.step_bytes is not None:
+            return self._exchange.step_bytes
         place = self._exchange.place if self._exchange else None
         if place is None or place.name != body:
             return None
@@ -341,6 +355,12 @@ class Relay:
             self._end_relay()
             self._when_flushed(self.abort)
         fault.count()
+
+    def _step(self, pipe: Pipe) -> None:
+        """Wait with the next piece if the exchange crawls."""
+        if self._exchange.step_bytes is not None:
+            pipe.hold("fault")
+            self._later(_STEP_SECONDS, self._release, pipe)
 
     def _hold(self, pipe: Pipe, why: str) -> None:
         self._stalled = True

@@ -151,6 +151,22 @@ class Delay(Fault):
 
 
 @dataclass(eq=False)
+class Crawl(Delay):
+    """Relays the response's headers late, and both bodies a few bytes at a time.
+
+    :param bytes_per_second: of each body.
+    """
+
+    place: Place = BEFORE_RESPONSE
+    bytes_per_second: int = 300
+    crawling: bool = field(default=True, init=False)
+
+    def release(self) -> None:
+        """Relays at full speed from the next piece on, in exchanges in flight too."""
+        self.crawling = False
+
+
+@dataclass(eq=False)
 class FlipBit(Fault):
     """Changes one bit of a payload.
 

@@ -23,11 +23,23 @@ from tests.servers.synapse import Synapse, running
 SMALL_REGION = "SmallRegion"
 SMALL_MAX_FILE_SIZE = 5 * 1024 * 1024
 
+#: A region in which no Swift runs.
+OTHER_REGION = "OtherRegion"
+
+#: Who signs in to ``second_swift``.
+SECOND_USER = ("mirror:keeper", "another-secret")
+
 
 @pytest.fixture(scope="session")
 def keystone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keystone]:
-    """Keystone, with tokens that are valid for an hour."""
+    """Keystone, with tokens that are valid for an hour.
+
+    Its catalogue has a second region, so that a test needs a region's name whether or not
+    another test has started a Swift in a region of its own.
+    """
     with running_keystone(tmp_path_factory.mktemp("keystone")) as started:
+        for interface in ("public", "internal"):
+            started.create_endpoint("object-store", "http://127.0.0.1:9", OTHER_REGION, interface)
         yield started
 
 
@@ -51,6 +63,14 @@ def small_swift(keystone: Keystone, tmp_path_factory: pytest.TempPathFactory) ->
     with running_swift(
         folder, keystone, region=SMALL_REGION, max_file_size=SMALL_MAX_FILE_SIZE
     ) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def second_swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
+    """A Swift of another owner: signs in by TempAuth alone, and only SECOND_USER."""
+    folder = tmp_path_factory.mktemp("second-swift")
+    with running_swift(folder, tempauth=SECOND_USER) as started:
         yield started
 
 

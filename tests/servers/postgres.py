@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import itertools
 import os
 import pwd
 import shutil
@@ -36,6 +37,7 @@ class Postgres:
 
     def __init__(self, port: int) -> None:
         self.port = port
+        self._numbers = itertools.count(1)
 
     def arguments(self, database: str) -> dict[str, Any]:
         """What to give to ``psycopg2.connect``, as in Synapse's ``database.args``."""
@@ -46,11 +48,13 @@ class Postgres:
             "dbname": database,
         }
 
-    def create_database(self, name: str) -> dict[str, Any]:
+    def create_database(self, purpose: str) -> dict[str, Any]:
         """A new, empty database, with the encoding and collation that Synapse requires.
 
+        :param purpose: what its name begins with; a number makes it the only one.
         :returns: as :meth:`arguments`.
         """
+        name = f"{purpose}-{next(self._numbers)}"
         connection = psycopg2.connect(**self.arguments("postgres"))
         try:
             connection.autocommit = True  # CREATE DATABASE runs in no transaction

@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -27,15 +26,27 @@ import requests
 #: The checkout; put on ``PYTHONPATH`` where a service loads our code.
 ROOT = Path(__file__).resolve().parents[2]
 
+#: What Keystone and Swift run with. Another environment has them if the tests run in one with
+#: other versions of our own dependencies.
+PYTHON = os.environ.get("SERVERS_PYTHON", sys.executable)
+
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 90.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.05
 LOG_TAIL_LINES = 25
 
+
+def own_ports(ports: range) -> range:
+    """Each process of pytest-xdist has its own: two must not choose the same one at once."""
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return ports[number::count]
+
+
 #: Below Linux's usual range for outgoing connections (32768 and up): none of
 #: those can take a port between our choice and the service's bind.
-PORTS = range(20000, 32000)
+PORTS = own_ports(range(20000, 32000))
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -60,11 +71,11 @@ def free_port() -> int:
 
 
 def require_package(module: str) -> None:
-    """Check that a Python package is installed.
+    """Check that a Python package is installed, unless the services have another environment.
 
     :raises ServiceError: if it is not, with the command that installs it.
     """
-    if find_spec(module) is None:
+    if sys.executable == PYTHON and find_spec(module) is None:
         raise ServiceError(
             f"the Python package with the module '{module}' is missing; install it with: "
             f"cd {ROOT} && {sys.executable} -m pip install -e '.[test]'"
@@ -72,17 +83,16 @@ def require_package(module: str) -> None:
 
 
 def script(name: str) -> list[str]:
-    """The command of a script that came with a package of this Python environment.
+    """The command of a script that came with a package of the services' Python environment.
 
     :raises ServiceError: if it is not there.
     """
-    path = Path(sysconfig.get_path("scripts"), name)
+    path = Path(PYTHON).parent / name
     if not path.exists():
         raise ServiceError(
-            f"{path} is missing; install it with: "
-            f"cd {ROOT} && {sys.executable} -m pip install -e '.[test]'"
+            f"{path} is missing; install it with: cd {ROOT} && {PYTHON} -m pip install -e '.[test]'"
         )
-    return [sys.executable, str(path)]
+    return [PYTHON, str(path)]
 
 
 def local_session() -> requests.Session:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import hmac
 import secrets
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -134,6 +135,12 @@ class Synapse:
         self.stop()
         self.start()
 
+    def kill(self) -> None:
+        """End the homeserver with SIGKILL."""
+        assert self._process is not None, "Synapse was not started"
+        self._process.stop(first=signal.SIGKILL)
+        self._process = None
+
     @property
     def pid(self) -> int:
         """Of the running process."""
@@ -205,11 +212,13 @@ class Client:
         url = f"{self._authenticated}/download/{mxc.removeprefix('mxc://')}"
         return _checked(self._session.get(url, timeout=300)).content
 
-    def thumbnail(self, mxc: str, width: int, height: int, method: str = "scale") -> bytes:
+    def thumbnail(
+        self, mxc: str, width: int, height: int, method: str = "scale", timeout: float = 300
+    ) -> bytes:
         """:raises requests.RequestException: as :meth:`download`."""
         url = f"{self._authenticated}/thumbnail/{mxc.removeprefix('mxc://')}"
         query = {"width": width, "height": height, "method": method}
-        return _checked(self._session.get(url, params=query, timeout=300)).content
+        return _checked(self._session.get(url, params=query, timeout=timeout)).content
 
     def delete(self, mxc: str) -> None:
         """Delete a local media, as only an administrator may.
@@ -218,6 +227,14 @@ class Client:
         """
         url = f"{self._admin}/media/{mxc.removeprefix('mxc://')}"
         _checked(self._session.delete(url, timeout=300))
+
+    def protect(self, mxc: str) -> None:
+        """Keep Synapse's retention from deleting a local media, as only an administrator may.
+
+        :raises requests.RequestException: as :meth:`delete`.
+        """
+        url = f"{self._admin}/media/protect/{mxc.rsplit('/', 1)[1]}"
+        _checked(self._session.post(url, timeout=300))
 
 
 @contextlib.contextmanager

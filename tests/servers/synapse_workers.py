@@ -6,8 +6,10 @@ https://element-hq.github.io/synapse/latest/workers.html
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +20,21 @@ from tests.servers.synapse import Client, Synapse
 
 
 class MediaWorker:
-    """A process that serves media only, with a media store of its own.
+    """A process that serves media only.
 
     :param homeserver: the main process; it must run already.
+    :param media_store: a folder that it shares with others; ``None`` for one of its own.
     """
 
-    def __init__(self, homeserver: Synapse, name: str) -> None:
+    def __init__(self, homeserver: Synapse, name: str, media_store: Path | None = None) -> None:
         self.name = name
         self.folder = homeserver.folder / name
-        self.media_store = self.folder / "media_store"
+        self.media_store = media_store or self.folder / "media_store"
         self.log = self.folder / f"{name}.log"
         self.port = process.free_port()
         self.url = f"http://{process.LOOPBACK}:{self.port}"
         self._homeserver = homeserver
+        self._process: process.Process | None = None
         self._config = homeserver.folder / f"{name}.yaml"
         settings = {
             "worker_app": "synapse.app.generic_worker",
@@ -47,21 +51,53 @@ class MediaWorker:
         """:param token: from :meth:`Synapse.register`."""
         return Client(self.url, token)
 
+    def start(self) -> None:
+        """Start the process, and wait until it answers.
+
+        :raises ServiceError: if it ends instead.
+        """
+        self.begin()()
+
+    def begin(self) -> Callable[[], None]:
+        """Start the process.
+
+        :returns: waits until it answers, and raises :class:`ServiceError` if it ends instead.
+        """
+        command = [sys.executable, "-m", "synapse.app.generic_worker"]
+        for config in (self._homeserver.config_path, self._config):
+            command += ["--config-path", str(config)]
+        self._process = process.Process(
+            self.name, command, self.folder, env={"PYTHONPATH": str(process.ROOT)}
+        )
+        return partial(self._process.wait_for_url, f"{self.url}/health")
+
+    def stop(self) -> None:
+        """Stop the process in order; harmless if it does not run."""
+        if self._process is not None:
+            self._process.stop()
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last."""
+        assert self._process is not None, "it was not started"
+        return self._process.pid
+
     @contextlib.contextmanager
     def running(self) -> Iterator[MediaWorker]:
         """Start the process, and stop it at the end of the block.
 
         :raises ServiceError: if it ends instead.
         """
-        command = [sys.executable, "-m", "synapse.app.generic_worker"]
-        for config in (self._homeserver.config_path, self._config):
-            command += ["--config-path", str(config)]
-        child = process.Process(
-            self.name, command, self.folder, env={"PYTHONPATH": str(process.ROOT)}
-        )
-        with process.stopping(child):
-            child.wait_for_url(f"{self.url}/health")
+        try:
+            self.start()
             yield self
+        finally:
+            self.stop()
+
+    def kill(self) -> None:
+        """End the process with SIGKILL."""
+        assert self._process is not None, "it was not started"
+        self._process.stop(first=signal.SIGKILL)
 
 
 class MainProcess(Synapse):
@@ -95,10 +131,15 @@ class MainProcess(Synapse):
 
 @contextlib.contextmanager
 def running_with_media_workers(
-    folder: Path, names: tuple[str, ...], redis_port: int, **options: Any
+    folder: Path,
+    names: tuple[str, ...],
+    redis_port: int,
+    media_store: Path | None = None,
+    **options: Any,
 ) -> Iterator[tuple[MainProcess, list[MediaWorker]]]:
     """Start a homeserver whose media are in workers' hands, and stop all at the end of the block.
 
+    :param media_store: a folder that all workers share; ``None`` for one of its own for each.
     :param options: see :class:`MainProcess`.
     :raises ServiceError: if one of them cannot start.
     """
@@ -107,7 +148,7 @@ def running_with_media_workers(
     with contextlib.ExitStack() as stack:
         stack.callback(homeserver.stop)
         homeserver.start()
-        workers = [MediaWorker(homeserver, name) for name in names]
+        workers = [MediaWorker(homeserver, name, media_store) for name in names]
         for worker in workers:
             stack.enter_context(worker.running())
         yield homeserver, workers

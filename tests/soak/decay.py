@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-from tests.soak.account import Account
+from tests.servers.swift_account import Account
 from tests.soak.home import Home
 from tests.soak.record import Record, Stored
 
@@ -57,8 +57,9 @@ class Decay:
             "object replaced": lambda: self._replace(name, media.size),
             "object expires": lambda: self._expire(name),
         }
+        place = self._account, self._container
         if found.headers.get("X-Static-Large-Object"):
-            kinds = {"segment deleted": lambda: self._delete_segment(name)}
+            kinds = {"segment deleted": lambda: lose_segment(*place, name, self._random)}
         kind = self._random.choice(list(kinds))
         kinds[kind]()
         self.came[kind] += 1
@@ -75,13 +76,15 @@ class Decay:
         headers = {"X-Delete-After": EXPIRES_SECONDS}
         self._account.call("POST", self._container, name, headers=headers)
 
-    def _delete_segment(self, name: str) -> None:
-        query = {"multipart-manifest": "get", "format": "json"}
-        manifest = self._account.call("GET", self._container, name, params=query)
-        if manifest is not None:
-            segment = self._random.choice(manifest.json())["name"]
-            container, _, segment_name = segment.lstrip("/").partition("/")
-            self._account.call("DELETE", container, segment_name)
+
+def lose_segment(account: Account, container: str, name: str, random_: random.Random) -> None:
+    """Delete one segment of a large object. Blocking."""
+    query = {"multipart-manifest": "get", "format": "json"}
+    manifest = account.call("GET", container, name, params=query)
+    if manifest is not None:
+        segment = random_.choice(manifest.json())["name"]
+        segment_container, _, segment_name = segment.lstrip("/").partition("/")
+        account.call("DELETE", segment_container, segment_name)
 
 
 def file_of(media: Stored) -> str:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -18,6 +19,8 @@ from tests.servers.synapse import Synapse
 from tests.soak.disk import Disk
 
 SCRIPT_TIMEOUT_SECONDS = 600
+#: How long a script that is asked to stop may take; then it is asked again, and stops at once.
+FINISH_SECONDS = 60
 #: Synapse applies its log configuration again within a moment.
 HANG_UP_SECONDS = 20.0
 
@@ -63,11 +66,54 @@ class Home:
         :returns: its exit status, ``None`` if it was stopped before it could say one;
             and what it wrote.
         """
+        child = self._start_script(arguments, grace_seconds)
+        asked_to_stop = stopped_at_once = False
+        with child:
+            try:
+                left = None if until is None else max(1.0, until - time.monotonic())
+                output, _ = child.communicate(timeout=left or SCRIPT_TIMEOUT_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.terminate()
+                asked_to_stop = True
+                try:
+                    output, _ = child.communicate(timeout=FINISH_SECONDS)
+                except subprocess.TimeoutExpired:
+                    # A file to a place that crawls takes hours.
+                    child.terminate()
+                    stopped_at_once = True
+                    output, _ = child.communicate(timeout=FINISH_SECONDS)
+            except BaseException:
+                child.kill()
+                raise
+        # While it starts, or after its last word, a signal ends it as any program.
+        outside_its_work = asked_to_stop and child.returncode == -signal.SIGTERM
+        return None if stopped_at_once or outside_its_work else child.returncode, output
+
+    def killed_script(self, *arguments: str, after_seconds: float) -> tuple[int | None, str]:
+        """Run ``swift_media_upload``, and end it by SIGKILL.
+
+        :returns: as :meth:`script`; ``None`` if it was killed.
+        """
+        with self._start_script(arguments, None) as child:
+            try:
+                output, _ = child.communicate(timeout=after_seconds)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                output, _ = child.communicate()
+            except BaseException:
+                child.kill()
+                raise
+        killed = child.returncode == -signal.SIGKILL
+        return None if killed else child.returncode, output
+
+    def _start_script(
+        self, arguments: tuple[str, ...], grace_seconds: float | None
+    ) -> subprocess.Popen[str]:
         work = self.synapse.folder / "script"
         work.mkdir(exist_ok=True)
         program = _SCRIPT if grace_seconds is None else (*_LATER_SCRIPT, str(grace_seconds))
         config = ("--homeserver-config-path", str(self.synapse.config_path))
-        child = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, *program, *arguments, *config, "--no-progress"],
             cwd=work,
             env=process.child_environment(self._environment),
@@ -76,30 +122,16 @@ class Home:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        asked_to_stop = False
-        with child:
-            try:
-                left = None if until is None else max(1.0, until - time.monotonic())
-                output, _ = child.communicate(timeout=left or SCRIPT_TIMEOUT_SECONDS)
-            except subprocess.TimeoutExpired:
-                child.terminate()
-                asked_to_stop = True
-                output, _ = child.communicate(timeout=SCRIPT_TIMEOUT_SECONDS)
-            except BaseException:
-                child.kill()
-                raise
-        # While it starts, or after its last word, a signal ends it as any program.
-        outside_its_work = asked_to_stop and child.returncode == -signal.SIGTERM
-        return None if outside_its_work else child.returncode, output
 
-    def restart(self, *, store_local: bool) -> None:
+    def restart(self, **entry: Any) -> None:
         """Restart Synapse.
 
-        :param store_local: whether it stores in Swift what its users upload, or
-            leaves that to the script.
+        :param entry: what is new in our entry of ``media_storage_providers``; ``store_local``
+            is whether Synapse stores in Swift what its users upload, or leaves that to
+            the script.
         """
         settings = yaml.safe_load(self.synapse.config_path.read_text())
-        settings["media_storage_providers"][0]["store_local"] = store_local
+        settings["media_storage_providers"][0].update(entry)
         self.synapse.config_path.write_text(yaml.safe_dump(settings, sort_keys=False))
         with self._may_hang_up:
             self.synapse.restart()
@@ -149,6 +181,16 @@ class Home:
             if match["name"] in _TOLD
             for what in [re.search('(?:error|result)="([^"]*)"', match["labels"] or "")]
             if what
+        }
+
+    def by_member(self, name: str) -> dict[str, float]:
+        """One of Synapse's metrics for each member of a mirror set, by the member's name."""
+        return {
+            member[1]: float(match["value"])
+            for match in _METRIC.finditer(self._metrics())
+            if match["name"] == name
+            for member in [re.search('member="([^"]*)"', match["labels"] or "")]
+            if member
         }
 
     def _metrics(self) -> str:

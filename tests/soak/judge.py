@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 import requests
 
+from tests.servers.swift_account import Account
 from tests.soak.decay import file_of
 from tests.soak.home import Home
 from tests.soak.load import kind
+from tests.soak.pair import Member
 from tests.soak.place import CONTAINER, Place
 from tests.soak.record import Record, Stored
 
@@ -111,15 +113,15 @@ def judge_files(home: Home, token: str, record: Record) -> int:
         return sum(pool.map(right, record.stored()))
 
 
-def judge_deleted(place: Place, record: Record) -> int:
+def judge_deleted(account: Account, record: Record, where: str = "Swift") -> int:
     """Of what was deleted in Synapse, nothing may be left in Swift. Blocking.
 
     :returns: how many deleted media left nothing.
     """
-    names = place.account.names(CONTAINER)
+    names = account.names(CONTAINER)
     left = [media for media in record.deleted() if file_of(media) in names]
     for media in left:
-        record.must_not_be(f"deleted in Synapse and still in Swift: {media.mxc}")
+        record.must_not_be(f"deleted in Synapse and still in {where}: {media.mxc}")
     return len(record.deleted()) - len(left)
 
 
@@ -133,3 +135,36 @@ def judge_log(home: Home, record: Record, make_it_log: Callable[[], None]) -> No
     make_it_log()
     if home.module_lines() == before:
         record.must_not_be("after SIGHUP the module logs nothing")
+
+
+def judge_member(member: Member, record: Record) -> int:
+    """Fetch every file that a client was told is stored, past Synapse, and compare. Blocking.
+
+    :returns: how many were right.
+    """
+
+    def right(media: Stored) -> bool:
+        try:
+            content = member.account.content(CONTAINER, file_of(media))
+        except requests.RequestException as error:
+            record.must_not_be(f"{member.name} has not all of {media.mxc}: {error}")
+            return False
+        if content is None:
+            record.must_not_be(f"{member.name} has no {media.mxc}, {media.size} bytes")
+            return False
+        if not media.same(content):
+            record.must_not_be(f"{member.name} has other bytes of {media.mxc}")
+            return False
+        return True
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return sum(pool.map(right, record.stored()))
+
+
+def judge_same_names(members: Sequence[Member], record: Record) -> None:
+    """All members have to have objects of the same names, thumbnails too. Blocking."""
+    names = {member.name: member.account.names(CONTAINER) for member in members}
+    everything = set().union(*names.values())
+    for member, has in names.items():
+        if lacks := sorted(everything - has):
+            record.must_not_be(f"{member} lacks {len(lacks)} objects, such as {lacks[0]}")

@@ -37,21 +37,37 @@ PAUSE_SECONDS = 0.1
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
+class DeletedMeanwhileError(OSError):
+    """A download failed of a media that another client deletes."""
+
+
 class Load:
     """All clients.
 
     :param token: of the administrator as whom they all sign in.
     :param until: when they end, as of :func:`time.monotonic`.
+    :param seed: of what they do; another one for other files.
+    :param may_fail: whether an action that fails is only counted, or must not be.
     """
 
     def __init__(
-        self, synapse: Synapse, token: str, record: Record, until: float, clients: int = CLIENTS
+        self,
+        synapse: Synapse,
+        token: str,
+        record: Record,
+        until: float,
+        clients: int = CLIENTS,
+        *,
+        seed: int = 0,
+        may_fail: bool = True,
     ) -> None:
         self._synapse = synapse
         self._token = token
         self._record = record
         self._until = until
         self._clients = clients
+        self._seed = seed
+        self._may_fail = may_fail
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -69,7 +85,7 @@ class Load:
             thread.join()
 
     def _be_a_client(self, number: int) -> None:
-        random_ = random.Random(number)
+        random_ = random.Random(1000 * self._seed + number)
         client = self._synapse.client(self._token)
         actions: dict[str, Callable[[Client, random.Random], bool]] = {
             "upload": self._upload,
@@ -85,6 +101,8 @@ class Load:
                 done = actions[what](client, random_)
             except (requests.RequestException, OSError) as error:
                 self._record.fail(f"{what}: {kind(error)}")
+                if not self._may_fail and not isinstance(error, DeletedMeanwhileError):
+                    self._record.must_not_be(f"{what} failed: {kind(error)}: {error}")
                 self._stop.wait(0.2)  # a server that is down is not hammered
                 continue
             if done and what not in ("upload", "deletion"):
@@ -98,9 +116,7 @@ class Load:
         is_image = random_.random() < 0.2
         content = image(random_) if is_image else blob(random_)
         content_type = "image/png" if is_image else "application/octet-stream"
-        digest = hashlib.sha256(content).hexdigest()
-        mxc = client.upload(content, content_type)
-        self._record.store(Stored(mxc, len(content), digest, is_image))
+        store(client, self._record, content, content_type)
         return True
 
     def _download(self, client: Client, random_: random.Random) -> bool:
@@ -148,9 +164,8 @@ class Load:
 
     def _delete(self, client: Client, random_: random.Random) -> bool:
         media = self._record.one(random_)
-        if media is None:
+        if media is None or not self._record.forget(media):
             return False
-        self._record.forget(media)
         client.delete(media.mxc)
         self._record.delete(media)
         return True
@@ -160,8 +175,10 @@ class Load:
         """Synapse may fail now and then, but may not say that a media is not there."""
         try:
             yield
-        except requests.HTTPError as error:
-            if kind(error) == "HTTP 404" and self._record.is_stored(media):
+        except requests.RequestException as error:
+            if not self._record.is_stored(media):
+                raise DeletedMeanwhileError(media.mxc) from error
+            if kind(error) == "HTTP 404":
                 self._record.must_not_be(f"Synapse says that there is no {media.mxc}: {error}")
             raise
 
@@ -180,6 +197,15 @@ class Load:
             connection.connect((where.hostname, where.port))
             connection.sendall(request.encode())
             yield connection
+
+
+def store(
+    client: Client, record: Record, content: bytes, content_type: str = "application/octet-stream"
+) -> None:
+    """Upload, and note that Synapse has said that it has it."""
+    digest = hashlib.sha256(content).hexdigest()
+    mxc = client.upload(content, content_type)
+    record.store(Stored(mxc, len(content), digest, content_type == "image/png"))
 
 
 def kind(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from tests.servers.fault_proxy import FaultProxy
 from tests.servers.keystone import running_keystone
 from tests.servers.postgres import Postgres, running_postgres
 from tests.servers.swift import running_swift
+from tests.servers.swift_account import Account
 from tests.servers.synapse import Synapse
-from tests.soak.account import Account
 from tests.soak.disk import mounted
 from tests.soak.home import Home
 
@@ -92,21 +92,54 @@ def everything_running(reactor: Any, proxy_ready: Callable[[FaultProxy], None]) 
         }
         postgres = stack.enter_context(running_postgres())
         homes = [
-            stack.enter_context(_home(name, folder, postgres, environment))
+            stack.enter_context(
+                running_home(name, folder, postgres, environment, {"cloud": "matrix", **OPTIONS})
+            )
             for name in ("soak.localhost", "neighbour.localhost")
         ]
-        account = Account(keystone, user, swift.account_url(user.project_id))
+        account = Account(lambda: keystone.token(user), swift.account_url(user.project_id))
         yield Place(proxy, keystone_proxy, *homes, account)
 
 
+#: Of the module, for each place in Swift.
+OPTIONS = {
+    "container": CONTAINER,
+    "create_container": True,
+    "connect_timeout": 2,
+    "response_timeout": 5,
+    "idle_timeout": 5,
+    "segment_size": "1M",
+}
+
+
 @contextlib.contextmanager
-def _home(
-    server_name: str, folder: Path, postgres: Postgres, environment: dict[str, str]
+def running_home(
+    server_name: str,
+    folder: Path,
+    postgres: Postgres,
+    environment: dict[str, str],
+    options: Mapping[str, Any],
+    *,
+    store_synchronous: bool = False,
 ) -> Iterator[Home]:
+    """Start a homeserver, and stop it at the end of the block. Blocking.
+
+    :param folder: for a folder of its own.
+    :param environment: of Synapse and of the script.
+    :param options: of the module.
+    :raises ServiceError: if it cannot start.
+    """
+    entry = {
+        "module": "swift_provider.SwiftStorageProviderBackend",
+        "store_local": True,
+        "store_remote": True,
+        "store_synchronous": store_synchronous,
+        "config": dict(options),
+    }
     synapse = Synapse(
         folder / server_name,
         database=postgres.create_database(server_name.partition(".")[0]),
-        media_storage_providers=[_PROVIDER],
+        media_storage_providers=[entry],
         config={"enable_metrics": True, "server_name": server_name},
         env=environment,
     )
@@ -117,23 +150,6 @@ def _home(
         stack.callback(synapse.stop)
         synapse.start()
         yield Home(synapse, disk, environment)
-
-
-_PROVIDER = {
-    "module": "swift_provider.SwiftStorageProviderBackend",
-    "store_local": True,
-    "store_remote": True,
-    "store_synchronous": False,
-    "config": {
-        "cloud": "matrix",
-        "container": CONTAINER,
-        "create_container": True,
-        "connect_timeout": 2,
-        "response_timeout": 5,
-        "idle_timeout": 5,
-        "segment_size": "1M",
-    },
-}
 
 
 def _listen_for_metrics(synapse: Synapse) -> None:

@@ -55,10 +55,16 @@ class Record:
         with self._lock:
             return list(self._stored)
 
-    def forget(self, media: Stored) -> None:
-        """Synapse is asked to delete it. From now on it may be there or not."""
+    def forget(self, media: Stored) -> bool:
+        """Synapse is asked to delete it. From now on it may be there or not.
+
+        :returns: ``False`` if another client was faster.
+        """
         with self._lock:
+            if media not in self._stored:
+                return False
             self._stored.remove(media)
+            return True
 
     def delete(self, media: Stored) -> None:
         """Synapse has said that it is deleted, after :meth:`forget`."""
@@ -108,3 +114,8 @@ class Record:
                 "errors": dict(self.errors),
                 "wrong": list(self.wrong),
             }
+
+
+def say(text: str) -> None:
+    """To the person who waits, at once."""
+    print(text, flush=True)

@@ -153,6 +153,8 @@ class _Connection:
             return lost
         incoming.begin(self._on_flood)
         response: Deferred[Any] = self._protocol.request(request)
+        if request.bodyProducer is None:
+            self._transport.send_now(wire)
         return response.addBoth(_ended, incoming)
 
 

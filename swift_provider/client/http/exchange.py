@@ -19,9 +19,10 @@ from twisted.web.iweb import UNKNOWN_LENGTH
 
 from swift_provider.client.http.acknowledged import bytes_acknowledged
 from swift_provider.client.http.agent import send_request
-from swift_provider.client.http.failures import translated
+from swift_provider.client.http.failures import server_of, translated
 from swift_provider.client.http.time_limit import TimeLimit
 from swift_provider.client.http.transport import Transport
+from swift_provider.client.slots import Slot
 from swift_provider.errors import (
     ConnectionFailedError,
     ServerBusyError,
@@ -50,16 +51,6 @@ class OutgoingBody(Protocol):
     def finished(self) -> bool: ...
 
     def stopProducing(self) -> None: ...
-
-
-class Slot(Protocol):
-    """What an exchange needs of the slot that it holds."""
-
-    def offer(self, release: Callable[[], None]) -> None: ...
-
-    def withdraw(self) -> None: ...
-
-    def release(self) -> None: ...
 
 
 class Receiver(Protocol):
@@ -98,6 +89,7 @@ class Exchange:
         self.kept = False
         self._transport = transport
         self._limits = transport.limits
+        self._idle_seconds = transport.limits.idle
         self._slot = slot
         self._on_sent = on_sent
         self._time_limit = TimeLimit(transport.reactor, self._timed_out)
@@ -111,6 +103,7 @@ class Exchange:
         self._stream: _Stream | None = None
         self._complete = False
         self._closed = False
+        self._server = ""
 
     # The request
 
@@ -126,7 +119,10 @@ class Exchange:
         :raises OSError: from the body.
         """
         self._body = body
-        self._time_limit.watch(self._limits.connect, "no connection was made")
+        self._server = server_of(url)
+        self._time_limit.watch(
+            self._limits.connect, f"cannot reach Swift at {self._server}: no connection was made"
+        )
         try:
             self._sending = send_request(
                 self._transport, method, url, headers, body, self._connected, self._flooded
@@ -198,10 +194,14 @@ class Exchange:
 
     # The response
 
-    def stream(self, receiver: Receiver) -> None:
-        """Hand the response's body to ``receiver`` as it comes. Call once."""
+    def stream(self, receiver: Receiver, idle_seconds: float | None = None) -> None:
+        """Hand the response's body to ``receiver`` as it comes. Call once.
+
+        :param idle_seconds: the longest silence; ``None`` for the usual.
+        """
         self._stream = stream = _Stream(self._time_limit, receiver, self._ended)
-        self._time_limit.watch(self._limits.idle, "the body fell silent")
+        self._idle_seconds = idle_seconds or self._limits.idle
+        self._time_limit.watch(self._idle_seconds, "the body fell silent")
         self._response.deliverBody(stream)
         stream.begun()
 
@@ -232,7 +232,7 @@ class Exchange:
         """Read on."""
         self._slot.withdraw()
         if self._stream is not None and not self._closed:
-            self._time_limit.watch(self._limits.idle, "the body fell silent")
+            self._time_limit.watch(self._idle_seconds, "the body fell silent")
             self._stream.resume()
 
     def _ended(self, receiver: Receiver, reason: Failure) -> None:
@@ -303,7 +303,7 @@ class Exchange:
             return CancelledError()
         if self._gave_up is not None:
             return self._gave_up
-        return translated(error, self.target, answered=self.answered)
+        return translated(error, self.target, server=self._server, answered=self.answered)
 
 
 class _Stream(TwistedProtocol):

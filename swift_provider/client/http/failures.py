@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from OpenSSL import SSL
 from service_identity import VerificationError
@@ -20,9 +21,12 @@ from swift_provider.errors import (
 )
 
 
-def translated(error: BaseException, target: Target, *, answered: bool) -> BaseException:
+def translated(
+    error: BaseException, target: Target, *, server: str, answered: bool
+) -> BaseException:
     """The error to raise in place of ``error``.
 
+    :param server: host and port that the request is for.
     :param answered: whether the response's headers had come.
     :returns: an error of this project; or, as it is, a ``CancelledError``, and what the
         request's body raised (an ``OSError`` is the local file's).
@@ -34,7 +38,7 @@ def translated(error: BaseException, target: Target, *, answered: bool) -> BaseE
         if isinstance(reason, (network.ConnectError, network.DNSLookupError)):
             timed_out = isinstance(reason, network.TimeoutError)
             kind = TimedOutError if timed_out else ConnectionFailedError
-            return target.error(kind, f"cannot connect: {_connect_reason(reason)}")
+            return target.error(kind, f"cannot reach Swift at {server}: {_connect_reason(reason)}")
         if isinstance(reason, (SwiftProviderError, OSError)):
             return reason
     for reason in reasons:
@@ -42,7 +46,15 @@ def translated(error: BaseException, target: Target, *, answered: bool) -> BaseE
         if isinstance(reason, (SSL.Error, VerificationError)) and not answered:
             return target.error(UntrustedServerError, tls_reason(reason))
     where = "in the middle of its answer" if answered else "before it answered"
-    return target.error(ConnectionFailedError, f"Swift closed the connection {where}")
+    return target.error(ConnectionFailedError, f"Swift at {server} closed the connection {where}")
+
+
+def server_of(url: bytes) -> str:
+    """The host and the port of a URL; nothing else of it, which may be secret."""
+    parts = urlsplit(url.decode("latin-1"))
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _reasons(error: BaseException) -> Iterator[BaseException]:

@@ -53,9 +53,11 @@ class Incoming(Protocol):
         self.http.makeConnection(transport)
 
     def dataReceived(self, data: bytes) -> None:
+        before = self._on_flood
         self.http.dataReceived(data)
-        # Afterwards: the chunk that completes the headers may hold much of the body, too.
-        if self._on_flood is not None:
+        # Afterwards: the chunk that completes the headers may hold much of the body, too. But
+        # the chunk that completes a body may let the next request begin.
+        if self._on_flood is not None and self._on_flood is before:
             self._count += len(data)
             if self._count > MOST_EARLY_BYTES:
                 on_flood, self._on_flood = self._on_flood, None

@@ -25,10 +25,10 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from swift_provider.client.http.tls_records import Below
 from swift_provider.client.secrets_hidden import clean, header_secrets
 from swift_provider.errors import ConfigError
 
@@ -209,8 +209,8 @@ class _Handshake(Protocol):
         """End the connection inside, which would report a TLS error: that is final."""
         self._ended = True
         reason = f"it opened one and then answered {self._shown(status[9:])}"
-        assert isinstance(inner, TLSMemoryBIOProtocol)  # all that goes through a tunnel
-        inner.failVerification(Failure(TunnelRefusedError(reason)))
+        assert isinstance(inner, Below)  # all that goes through a tunnel
+        inner.fail(Failure(TunnelRefusedError(reason)))
 
     def _shown(self, status: bytes) -> str:
         """The status of an answer, without the password, which it may repeat."""

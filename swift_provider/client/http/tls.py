@@ -43,18 +43,36 @@ class TlsPolicy:
         of a folder of them) for others, ``False`` to trust any certificate.
     :param cert: path of a PEM file with the client's certificate, or a pair of
         paths, certificate and key; ``None`` to send none.
+    :param also_usual: trust the usual authorities, too, where ``verify`` is a path.
     :raises ConfigError: if a file cannot be read or holds no certificate.
     """
 
-    def __init__(self, verify: bool | str, cert: str | tuple[str, str] | None) -> None:
+    def __init__(
+        self,
+        verify: bool | str,
+        cert: str | tuple[str, str] | None,
+        *,
+        also_usual: bool = False,
+    ) -> None:
         self._client_certificate = _client_certificate(cert)
         self._unverified: CertificateOptions | None = None
         if verify is False:
             own = self._client_certificate
             self._unverified = own.options() if own is not None else CertificateOptions()
             return
-        bundle = verify if isinstance(verify, str) else _usual_bundle()
-        self._trust_root = trustRootFromCertificates(list(_authorities(Path(bundle))))
+        bundles = [verify] if isinstance(verify, str) else []
+        if also_usual or not bundles:
+            bundles.append(_usual_bundle())
+        authorities = [found for bundle in bundles for found in _authorities(Path(bundle))]
+        self._trust_root = trustRootFromCertificates(authorities)
+
+    @classmethod
+    def of_anybody(cls, verify: bool | str) -> TlsPolicy:
+        """Of somebody who has no certificate, and trusts the usual authorities as well.
+
+        :param verify: see :class:`TlsPolicy`.
+        """
+        return cls(verify, None, also_usual=True)
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
         """:returns: what sets up TLS with this host."""
@@ -108,7 +126,8 @@ def _usual_bundle() -> str:
 def _authorities(bundle: Path) -> Iterator[Certificate]:
     found = False
     for file in sorted(bundle.iterdir()) if bundle.is_dir() else [bundle]:
-        for pem in _PEM_CERTIFICATE.findall(_read(file, "cacert") if file.is_file() else b""):
+        readable = file.is_file() or not bundle.exists()
+        for pem in _PEM_CERTIFICATE.findall(_read(file, "cacert") if readable else b""):
             found = True
             try:
                 yield Certificate.loadPEM(pem)

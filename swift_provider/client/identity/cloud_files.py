@@ -36,6 +36,9 @@ DEFAULTS: Mapping[str, Any] = {
 
 SITE_DIRECTORY = "/etc/openstack"
 
+#: The end of the note about a file that was read.
+_WAS_READ = " was read"
+
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 # These variables choose or locate a cloud. Without others they do not describe one.
@@ -63,6 +66,8 @@ class Sources:
     :ivar variables: the names of these variables; empty if they describe no cloud.
     :ivar notes: for error messages: the files that were read, and those that were
         passed over, with the reason.
+    :ivar files: those that were read.
+    :ivar problems: why others were passed over, with the remedy.
     """
 
     clouds: Mapping[str, Any]
@@ -71,6 +76,8 @@ class Sources:
     environment_cloud: str
     variables: tuple[str, ...]
     notes: tuple[str, ...]
+    files: tuple[str, ...]
+    problems: tuple[str, ...]
 
     def __repr__(self) -> str:
         return f"<Sources clouds={list(self.clouds)} default={self.default!r}>"
@@ -79,7 +86,8 @@ class Sources:
 def read_sources(environ: Mapping[str, str]) -> Sources:
     """Read all files and variables.
 
-    :raises ConfigError: if a file does not hold a mapping, or if a cloud in a
+    :raises ConfigError: if a file does not hold a mapping, if a variable names a file that does
+        not exist, or if a cloud in a
         file has the name that is reserved for the variables.
     """
     notes: list[str] = []
@@ -107,6 +115,8 @@ def read_sources(environ: Mapping[str, str]) -> Sources:
         environment_cloud=environment_cloud,
         variables=variables,
         notes=tuple(notes),
+        files=tuple(note.removesuffix(_WAS_READ) for note in notes if note.endswith(_WAS_READ)),
+        problems=tuple(note for note in notes if not note.endswith(_WAS_READ)),
     )
 
 
@@ -148,6 +158,9 @@ def _read_first(
 ) -> Mapping[str, Any]:
     """The content of the first file that is valid. Broken files are passed over, as
     openstacksdk does; ``notes`` gets a line about each file.
+
+    :raises ConfigError: if the variable names a file that does not exist. openstacksdk would
+        take another file, with other credentials.
     """
     paths = candidates(stem, environ)
     if environ.get(variable):
@@ -155,16 +168,20 @@ def _read_first(
     for path in paths:
         if not os.path.exists(path):
             if path == environ.get(variable):
-                notes.append(f"{path}, named by {variable}, does not exist")
+                raise ConfigError(
+                    f"{path}, named by {variable}, does not exist: correct or unset {variable}"
+                )
             continue
         try:
             content = _parse(path)
         except OSError as error:
             problem = f"{path} cannot be read: {error.strerror}"
+            if isinstance(error, PermissionError):
+                problem += " (give it to the user that Synapse runs as, by chown; run as that user)"
         except (ValueError, yaml.YAMLError) as error:
-            problem = f"{path} is not valid {_format(path)}{_position(error)}"
+            problem = f"{path} is not valid {_format(path)}{_position(error)}: correct it"
         else:
-            notes.append(f"{path} was read")
+            notes.append(f"{path}{_WAS_READ}")
             return mapping(content, path)
         notes.append(problem)
         logger.warning("%s; the file is passed over", problem)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from swift_provider.client.identity import cloud_files, cloud_rules, sign_in_methods
@@ -32,6 +32,8 @@ class Cloud:
     :ivar cert: the path of a file with certificate and key, or one path for each.
     :ivar storage_url: Swift's URL; ``None`` to take it from the catalogue.
     :ivar service_name: ``None`` accepts any name.
+    :ivar source: the files or the variables that the cloud comes from; empty if the settings
+        describe everything.
     """
 
     name: str | None
@@ -44,11 +46,17 @@ class Cloud:
     storage_url: str | None = None
     service_type: str = "object-store"
     service_name: str | None = None
+    source: str = ""
 
     @property
     def title(self) -> str:
         """The name of this cloud in error messages."""
         return f"the cloud '{self.name}'" if self.name else "the options auth_type and auth"
+
+    @property
+    def title_and_source(self) -> str:
+        """The same, with where it comes from."""
+        return f"{self.title} ({self.source})" if self.source else self.title
 
 
 def find_cloud(settings: Settings, environ: Mapping[str, str] | None = None) -> Cloud:
@@ -65,13 +73,13 @@ def find_cloud(settings: Settings, environ: Mapping[str, str] | None = None) -> 
     """
     inline = _inline(settings)
     if settings.cloud is None and inline:
-        name, values, notes = None, {**cloud_files.DEFAULTS, "auth": {}}, ""
+        name, values, notes, source = None, {**cloud_files.DEFAULTS, "auth": {}}, "", ""
     else:
         sources = cloud_files.read_sources(os.environ if environ is None else environ)
         name = _choose(settings.cloud, sources)
         values = cloud_rules.resolve(sources, name, settings.region_name)
-        notes = _origin(name, sources)
-    cloud = _cloud(name, _on_top(values, inline), settings)
+        notes, source = _origin(name, sources), _source(name, sources)
+    cloud = replace(_cloud(name, _on_top(values, inline), settings), source=source)
     sign_in_methods.load_plugin(cloud.auth_type, cloud.auth_options, cloud.title + notes)
     return cloud
 
@@ -79,6 +87,10 @@ def find_cloud(settings: Settings, environ: Mapping[str, str] | None = None) -> 
 def _choose(wanted: str | None, sources: cloud_files.Sources) -> str:
     name = wanted or sources.default
     looked_at = f" ({'; '.join(sources.notes)})" if sources.notes else ""
+    # The cause comes first: the rest follows from it.
+    cause = "; ".join(sources.problems)
+    if cause and not sources.clouds:
+        raise ConfigError(f"{cause}. Without it there are no clouds and no credentials")
     if name is None and not sources.clouds:
         raise ConfigError(
             "no credentials: create a clouds.yaml (in the working directory, ~/.config/openstack "
@@ -94,10 +106,12 @@ def _choose(wanted: str | None, sources: cloud_files.Sources) -> str:
     if name not in sources.clouds:
         near = nearest(name, map(str, sources.clouds))
         hint = f"; did you mean '{near}'?" if near else "."
+        read = f" ({', '.join(sources.files)} was read)" if sources.files else ""
+        lead = f"{cause}; " if cause else ""
         raise ConfigError(
-            f"there is no cloud '{name}'{hint} The known clouds are: {known}. clouds.yaml may be "
-            "in the working directory, ~/.config/openstack or /etc/openstack, "
-            f"or where OS_CLIENT_CONFIG_FILE points{looked_at}"
+            f"{lead}there is no cloud '{name}'{hint} The known clouds are: {known}. clouds.yaml "
+            "may be in the working directory, ~/.config/openstack or /etc/openstack, "
+            f"or where OS_CLIENT_CONFIG_FILE points{read}"
         )
     return name
 
@@ -108,6 +122,13 @@ def _origin(name: str, sources: cloud_files.Sources) -> str:
         return f" (the variables {', '.join(sources.variables)})"
     problem = cloud_rules.unknown_profile(sources, name)
     return f" ({'; '.join([*sources.notes, *filter(None, [problem])])})"
+
+
+def _source(name: str, sources: cloud_files.Sources) -> str:
+    """The files or the variables that the cloud comes from."""
+    if name == sources.environment_cloud and sources.variables:
+        return f"the variables {', '.join(sources.variables)}"
+    return ", ".join(sources.files)
 
 
 def _inline(settings: Settings) -> dict[str, Any]:

@@ -175,6 +175,11 @@ class Keystone:
             return AuthError(message)
         if isinstance(cause, exceptions.ConnectionError):
             return self._unreachable(cause, place)
+        if _is_not_keystones(cause):
+            return AuthUnavailableError(
+                f"what answers at {self.auth_url} is not Keystone: a proxy's maintenance page, "
+                "or else auth_url is wrong"
+            )
         if isinstance(cause, exceptions.EmptyCatalog):
             return AuthError(catalogue.NO_CATALOGUE.format(self._cloud.title))
         if isinstance(cause, exceptions.ClientException):
@@ -197,10 +202,13 @@ class Keystone:
             return AuthUnavailableError(
                 f"{place} has a problem: {self._safe_text(error)}",
                 retry_after=retry_after_seconds(headers.get("Retry-After", "")),
+                reached=True,
             )
         if status in (401, 403):
+            check = sign_in_methods.what_to_check(self._cloud.auth_type)
             return AuthError(
-                f"{place} refuses {self._cloud.title}: {self._safe_text(error)}{self._hint()}"
+                f"{place} refuses {self._cloud.title_and_source}: {self._safe_text(error)}. "
+                f"Check {check}{self._hint()}"
             )
         if status == 404:
             return AuthError(f"there is no Keystone at {self.auth_url}: check auth_url")
@@ -233,6 +241,14 @@ def _lifetime(access: Any) -> float | None:
         return None
     issued = access.issued or datetime.datetime.now(datetime.timezone.utc)
     return float((access.expires - issued).total_seconds())
+
+
+def _is_not_keystones(error: BaseException) -> bool:
+    """Whether an answer without an error's status had none of the content of Keystone's."""
+    if isinstance(error, exceptions.InvalidResponse):
+        return True
+    # The discovery of Keystone's versions says it in its text only.
+    return isinstance(error, exceptions.DiscoveryFailure) and "Bad version data" in str(error)
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -106,6 +106,20 @@ def missing_domains(auth_type: str, options: Mapping[str, Any]) -> list[str]:
     return missing
 
 
+def what_to_check(auth_type: str) -> str:
+    """The options that are wrong if the server refuses the sign-in."""
+    if auth_type in ("password", "v3password"):
+        return "username, password, project_name, user_domain_name and project_domain_name"
+    if auth_type == "v3applicationcredential":
+        return (
+            "application_credential_id and application_credential_secret, and whether it has "
+            "expired or was deleted"
+        )
+    if auth_type in ("v1password", "v2password", "http_basic"):
+        return "username and password"
+    return "the options under auth"
+
+
 def secrets(auth_type: str, options: Mapping[str, Any]) -> list[str]:
     """The option values that no message may contain."""
     marked = {option.dest for option in _options(auth_type, options) if option.secret}

@@ -171,7 +171,8 @@ class Authenticator:
             self._rejection_seconds,
             AuthUnavailableError(
                 "Swift rejects a token that Keystone has just issued: check storage_url, "
-                "or ask the cloud's operator why Swift does not accept Keystone's tokens"
+                "or ask the cloud's operator why Swift does not accept Keystone's tokens",
+                reached=True,
             ),
         )
         self._rejection_seconds = min(2 * self._rejection_seconds, LONGEST_PAUSE_SECONDS)
@@ -222,9 +223,10 @@ class Authenticator:
         waiting = self._take_waiting()
         # A refusal is final, so the waiting callers report it themselves.
         if error.temporary or not waiting:
-            known = self._pause is not None and str(self._pause.reason) == str(error)
-            reason = "for the same reason" if known else error
-            logger.warning("Cannot sign in; will not retry for %.0f s: %s", seconds, reason)
+            if self._pause is not None and str(self._pause.reason) == str(error):
+                logger.warning("Still cannot sign in; retrying in %.0f s", seconds)
+            else:
+                logger.warning("Cannot sign in; retrying in %.0f s: %s", seconds, error)
         self._begin_pause(seconds, error)
         self._signing_in = False
         self._observer.signed_in(error)
@@ -263,5 +265,5 @@ def _copy(error: Exception, seconds: float) -> Exception:
     :param seconds: the time until the pause ends.
     """
     if isinstance(error, AuthUnavailableError):
-        return AuthUnavailableError(str(error), retry_after=seconds)
+        return AuthUnavailableError(str(error), retry_after=seconds, reached=error.reached)
     return type(error)(str(error))

@@ -6,17 +6,17 @@ The modules of a command are imported after the command line was parsed, so that
 
 from __future__ import annotations
 
+import argparse
 import errno
 import logging
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
 from swift_provider.errors import ConfigError, SwiftProviderError
-from swift_provider.offload.command.arguments import parser
+from swift_provider.offload.command.arguments import parse
 from swift_provider.offload.command.console import OutputError, console, print_json
 from swift_provider.offload.command.exit_status import (
     INTERRUPTED,
@@ -24,19 +24,33 @@ from swift_provider.offload.command.exit_status import (
     UNREACHABLE,
     WRONG_USAGE,
 )
+from swift_provider.offload.command.signals import ending_signals
 
 _LOCAL = "swift_provider.offload.command.local_commands"
 _SWIFT = "swift_provider.offload.command.swift_commands"
+_STATUS = "swift_provider.offload.command.status_command"
+_STATS = "swift_provider.offload.command.stats_command"
 _COMMANDS = {
     "update-db": (_LOCAL, "update_db"),
     "check-deleted": (_LOCAL, "check_deleted"),
     "update": (_LOCAL, "update"),
     "write": (_LOCAL, "write"),
     "upload": (_SWIFT, "upload"),
+    "offload": (_SWIFT, "offload"),
     "verify": (_SWIFT, "verify"),
     "prune": (_SWIFT, "prune"),
     "restore": (_SWIFT, "restore"),
+    "sync": (_SWIFT, "sync"),
+    "status": (_STATUS, "status"),
+    "stats": (_STATS, "stats"),
 }
+#: The commands whose last run ``status`` shows.
+_NOTED = frozenset(
+    (
+        *("update-db", "check-deleted", "update", "upload", "offload"),
+        *("verify", "prune", "restore", "sync"),
+    )
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -58,18 +72,30 @@ def main(argv: Sequence[str]) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     as_json = "--json" in argv
+    note = _Note()
     try:
-        arguments = parser().parse_args(argv)
+        arguments = parse(argv)
         as_json = arguments.json
         logging.basicConfig(
             level=arguments.log_level.upper(),
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         )
-        with _interruptible():
+        if arguments.log_level == "warning":
+            # The run itself says that it cannot sign in; see swift_waits.
+            logging.getLogger("swift_provider.client.identity.token").setLevel(logging.ERROR)
+        with ending_signals(_interrupt):
+            if arguments.command == "check":
+                from swift_provider.offload.command.check_command import check
+
+                return check(arguments)
             from swift_provider.offload.command.inputs import Inputs
 
             module, name = _COMMANDS[arguments.command]
-            return int(getattr(import_module(module), name)(Inputs(arguments)))
+            note = _Note(arguments)
+            inputs = Inputs(arguments)
+            status = int(getattr(import_module(module), name)(inputs))
+            note.end(status, inputs.summary)
+            return status
     except SystemExit as exited:  # argparse has printed the help.
         return int(exited.code or 0)
     except KeyboardInterrupt:
@@ -79,9 +105,31 @@ def _main(argv: Sequence[str]) -> int:
     except (SwiftProviderError, OSError) as caught:
         error = caught
         status = _complain(error, _status_of(error))
+    note.end(status, str(error))
     if as_json:
         print_json({"error": str(error)}, status)
     return status
+
+
+class _Note:
+    """Notes the run of a command for ``status``.
+
+    :param arguments: ``None`` if the command line was wrong: then nothing is noted.
+    """
+
+    def __init__(self, arguments: argparse.Namespace | None = None) -> None:
+        self._arguments = arguments
+        self._began = time.time()
+
+    def end(self, status: int, text: str) -> None:
+        """:param text: what was done, or the error."""
+        arguments = self._arguments
+        if arguments is None or arguments.command not in _NOTED:
+            return
+        from swift_provider.offload.command.last_runs import LastRun, note_run
+
+        run = LastRun(self._began, time.time(), status, text)
+        note_run(arguments.cache_db, arguments.command, run)
 
 
 def _status_of(error: SwiftProviderError | OSError) -> int:
@@ -101,19 +149,5 @@ def _complain(error: Exception, status: int) -> int:
     return status
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise KeyboardInterrupt; an ignored SIGINT (``nohup``) stays so."""
-
-    def interrupt(number: int, frame: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for number, handler in before.items():
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, interrupt)
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt

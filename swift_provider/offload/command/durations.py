@@ -13,12 +13,15 @@ _UNITS = {
     "min": timedelta(minutes=1),
     "h": timedelta(hours=1),
     "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
     "m": timedelta(days=30),
     "y": timedelta(days=365),
 }
-_DURATION = re.compile(r"([0-9]{1,12})(s|min|h|d|m|y)")
+#: Longer than any media or any run has lasted; the time so long ago has a date.
+_LONGEST = 1000 * _UNITS["y"]
+_DURATION = re.compile(r"([0-9]{1,12})(s|min|h|d|w|m|y)")
 _HELP = (
-    "give a number with s, min, h, d, m (30 days) or y (365 days), such as 2m, "
+    "give a number with s, min, h, d, w, m (30 days) or y (365 days), such as 2m, "
     "or a date such as 2024-01-31"
 )
 
@@ -36,15 +39,29 @@ def cut_off(text: str, now: datetime) -> datetime:
         if match is not None:
             return now - int(match[1]) * _UNITS[match[2]]
         then = datetime.fromisoformat(text)
+        if then.tzinfo is not None:
+            then = then.astimezone().replace(tzinfo=None)
     except OverflowError:
         raise ConfigError(f"{text!r} is too long ago: {_HELP}") from None
     except ValueError:
         raise ConfigError(f"{text[:40]!r} is not a duration: {_HELP}") from None
-    if then.tzinfo is not None:
-        then = then.astimezone().replace(tzinfo=None)
     if then > now:
         raise ConfigError(f"{text} lies in the future: {_HELP}")
     return then
+
+
+def duration(text: str) -> timedelta:
+    """A length of time, such as ``4h``; no date.
+
+    :raises ConfigError: if the text is none, or if it is longer than 1000 years.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"{text[:40]!r} is not a duration such as 30min, 4h or 2d")
+    unit = _UNITS[match[2]]
+    if int(match[1]) > _LONGEST // unit:
+        raise ConfigError(f"{text!r} is too long: the most are 1000 years (1000y)")
+    return int(match[1]) * unit
 
 
 def milliseconds(moment: datetime) -> int:

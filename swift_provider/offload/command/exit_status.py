@@ -19,4 +19,4 @@ def status_of(tally: Tally) -> int:
         return INTERRUPTED
     if tally.stopped is not None:
         return UNREACHABLE
-    return SOME_FAILED if tally.failures else DONE
+    return SOME_FAILED if tally.failures or tally.incomplete else DONE

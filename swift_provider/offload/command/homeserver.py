@@ -11,14 +11,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
 
 from swift_provider.config import Settings, mapping, parse_settings
 from swift_provider.errors import ConfigError
-from swift_provider.offload.database import DatabaseConfig
+from swift_provider.offload.database_config import DatabaseConfig, database_config
 from swift_provider.offload.media_names import shown
 
 logger = logging.getLogger(__name__)
@@ -28,10 +28,12 @@ MODULES = (
     "swift_storage_provider.SwiftStorageProviderBackend",
 )
 DATABASE_YAML = "database.yaml"
+#: psycopg2's arguments that say which database is meant; one of them is needed.
+_CONNECTING = frozenset(
+    ("dsn", "dbname", "database", "host", "hostaddr", "port", "service", "user", "password")
+)
 #: The options that say where an entry's objects are, as far as there are flags for them.
 _CHOOSING = ("container", "prefix", "cloud", "region_name", "storage_url")
-#: All options that do: the sign-in chooses the account.
-DECIDING = (*_CHOOSING, "auth_type", "auth")
 #: What of a sign-in may be shown.
 _SHOWN_OF_AUTH = ("auth_url", "project_name", "project_id", "username")
 
@@ -77,22 +79,44 @@ class Homeserver:
     """The merged configuration; empty if there is no file.
 
     :ivar where: the files, for messages.
+    :ivar paths: as they were given.
+    :ivar instead: what a command can be given if there is no file; empty if nothing helps.
     """
 
     options: Mapping[str, Any]
     where: str
+    paths: tuple[str, ...] = ()
+    instead: str = ""
 
     @classmethod
-    def read(cls, paths: Sequence[str]) -> Homeserver:
+    def read(cls, paths: Sequence[str], instead: str = "") -> Homeserver:
         """Read and merge files; a folder stands for its ``*.yaml`` files.
 
+        :param instead: see :attr:`instead`.
         :raises ConfigError: if a file cannot be read or does not hold a mapping.
         """
         merged: dict[str, Any] = {}
         for path in paths:
             for file in _files(path):
                 merged.update(_read_mapping(file))
-        return cls(merged, ", ".join(paths))
+        return cls(merged, ", ".join(paths), tuple(paths), instead)
+
+    @property
+    def absent(self) -> str:
+        """What to do without any ``homeserver.yaml``; empty if there is one."""
+        if self.where:
+            return ""
+        return (
+            "there is no homeserver.yaml in this folder. Either name it with "
+            "--homeserver-config-path (Debian's package has /etc/matrix-synapse/homeserver.yaml "
+            "and /etc/matrix-synapse/conf.d: name both); or run this in the folder that has it"
+            + (f"; or {self.instead}" if self.instead else "")
+        )
+
+    @property
+    def shown(self) -> str:
+        """The files in full, for messages; empty if there is none."""
+        return ", ".join(map(os.path.abspath, self.paths))
 
     def database(self) -> DatabaseConfig | None:
         """The database with the media tables; ``None`` if none is configured.
@@ -102,7 +126,7 @@ class Homeserver:
         if self.options.get("databases"):
             return self._main_of_several(self.options["databases"])
         if self.options.get("database"):
-            return _database(self.options["database"], f"database in {self.where}")
+            return database_config(self.options["database"], f"database in {self.where}")
         if self.options.get("database_path"):
             args = {"database": self.options["database_path"]}
             return DatabaseConfig("sqlite3", args, f"database_path in {self.where}")
@@ -113,7 +137,7 @@ class Homeserver:
         for label, entry in mapping(databases, where).items():
             stores = mapping(entry, f"{where}, {label}").get("data_stores")
             if stores is None or "main" in stores:
-                return _database(entry, f"{where}, {label}")
+                return database_config(entry, f"{where}, {label}")
         raise ConfigError(f"{where}: no database has 'main' in its data_stores")
 
     def media_store_path(self) -> str | None:
@@ -144,6 +168,10 @@ class Homeserver:
     def settings(self, flags: Mapping[str, Any], entry: int | None = None) -> Settings:
         """Swift's options: those of the module's entry, overridden by flags.
 
+        Flags that lead elsewhere than the entry itself mean that one place, without the
+        entry's mirrors. If that place is one of the mirrors, its own options apply, and none of
+        the entry's: they may hold credentials for another cloud.
+
         :param flags: the options of the command line; ``None`` for those not given.
         :param entry: the number of the entry in ``media_storage_providers``; ``None`` to let
             the flags choose.
@@ -152,14 +180,28 @@ class Homeserver:
         given = {key: value for key, value in flags.items() if value is not None}
         entries = self._chosen(given) if entry is None else self._numbered(entry)
         if not entries and "container" not in given:
-            raise ConfigError(f"no container: give CONTAINER, or {self._missing_entry()}")
+            raise ConfigError(
+                self.absent or f"no container: give CONTAINER, or {self._missing_entry()}"
+            )
         if not entries and self._modules():
             logger.warning("Synapse will not find these media in Swift: %s", self._missing_entry())
         where, options = (entries[0].where, entries[0].options) if entries else ("option", {})
+        mirror = _chosen_mirror(options, given, where)
+        if mirror is not None:
+            return replace(
+                mirror, threadpool_size=given.get("threadpool_size", mirror.threadpool_size)
+            )
         if "cloud" in given and _comparable(given, "cloud") != _comparable(options, "cloud"):
             # Never send the credentials in the file to another cloud.
             options = {k: v for k, v in options.items() if k not in ("auth", "auth_type")}
-        return parse_settings({**options, **given}, where)
+        if options.get("mirrors") and _leads_elsewhere(options, given, where):
+            options = {k: v for k, v in options.items() if k not in ("mirrors", "name")}
+        settings = parse_settings({**options, **given}, where)
+        if "threadpool_size" not in given:
+            return settings
+        size = settings.threadpool_size
+        mirrors = tuple(replace(mirror, threadpool_size=size) for mirror in settings.mirrors)
+        return replace(settings, mirrors=mirrors)
 
     def entries(self) -> list[Settings]:
         """The places where Synapse looks: the options of each entry for Swift.
@@ -237,6 +279,38 @@ class Homeserver:
         return found
 
 
+def _leads_elsewhere(options: Mapping[str, Any], given: Mapping[str, Any], where: str) -> bool:
+    """Whether flags lead to other objects than an entry itself, without its mirrors."""
+    alone = {key: value for key, value in options.items() if key != "mirrors"}
+    return parse_settings(alone, where).place != parse_settings({**alone, **given}, where).place
+
+
+def _chosen_mirror(
+    options: Mapping[str, Any], given: Mapping[str, Any], where: str
+) -> Settings | None:
+    """The mirror of an entry that flags lead to; ``None`` if they lead to none.
+
+    :raises ConfigError: if they fit several.
+    """
+    if not options.get("mirrors") or not _leads_elsewhere(options, given, where):
+        return None
+    chosen = {key: given[key] for key in _CHOOSING if key in given}
+    found = [
+        mirror
+        for mirror, its in zip(
+            parse_settings(options, where).mirrors, options["mirrors"], strict=True
+        )
+        if not _leads_elsewhere(its, chosen, where)
+    ]
+    if len(found) > 1:
+        raise ConfigError(
+            f"{where}: the flags fit several of its mirrors, "
+            f"{' and '.join(mirror.label for mirror in found)}: add CONTAINER, --prefix, --cloud, "
+            "--region-name or --storage-url so that one fits"
+        )
+    return found[0] if found else None
+
+
 def read_database_yaml(path: str) -> DatabaseConfig:
     """Read the file that names the database where there is no ``homeserver.yaml``.
 
@@ -248,13 +322,20 @@ def read_database_yaml(path: str) -> DatabaseConfig:
     options = _read_mapping(path)
     # As an argument of psycopg2, "database" is text.
     if isinstance(options.get("database"), Mapping):
-        return _database(options["database"], f"database in {path}")
+        return database_config(options["database"], f"database in {path}")
     if "sqlite" in options:
-        return _database({"name": "sqlite3", "args": options["sqlite"]}, path)
+        return database_config({"name": "sqlite3", "args": options["sqlite"]}, path)
     args = options.get("postgres", options)
     if "args" in options and "name" in options:
-        return _database(options, path)
-    return _database({"name": "psycopg2", "args": args}, path)
+        return database_config(options, path)
+    if not (isinstance(args, Mapping) and _CONNECTING.intersection(map(str, args))):
+        raise ConfigError(
+            f"{path} names no database: it has none of the arguments "
+            f"{', '.join(sorted(_CONNECTING))}. It holds psycopg2's arguments, bare or under "
+            "'postgres:', or 'sqlite: {database: PATH}', or the 'database:' block of "
+            "homeserver.yaml"
+        )
+    return database_config({"name": "psycopg2", "args": args}, path)
 
 
 def _comparable(options: Mapping[str, Any], key: str) -> str:
@@ -265,21 +346,6 @@ def _comparable(options: Mapping[str, Any], key: str) -> str:
 
 def _where(number: int) -> str:
     return f"media_storage_providers[{number}].config"
-
-
-def _database(entry: object, where: str) -> DatabaseConfig:
-    options = mapping(entry, where)
-    engine = options.get("name")
-    if engine not in ("psycopg2", "sqlite3"):
-        raise ConfigError(f"{where}: name must be psycopg2 or sqlite3")
-    raw = options.get("args") or {}
-    # "dsn" may stand alone, as a connection URL or string.
-    args = {"dsn": raw} if isinstance(raw, str) else mapping(raw, f"{where}, args")
-    # Synapse gives the options that begin with cp_ to Twisted's connection pool.
-    kept = {key: value for key, value in args.items() if not str(key).startswith("cp_")}
-    if engine == "sqlite3" and not isinstance(kept.get("database"), str):
-        raise ConfigError(f"{where}: args.database must be the database file's path")
-    return DatabaseConfig(engine, kept, where)
 
 
 def _files(path: str) -> list[str]:

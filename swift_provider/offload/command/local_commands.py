@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import datetime
 from tempfile import TemporaryFile
@@ -15,18 +15,22 @@ from swift_provider.offload.command.console import print_json
 from swift_provider.offload.command.durations import cut_off, milliseconds
 from swift_provider.offload.command.exit_status import DONE, SOME_FAILED
 from swift_provider.offload.command.inputs import Inputs
+from swift_provider.offload.command.slow import told_if_slow
 from swift_provider.offload.jobs import update as jobs
 from swift_provider.offload.lock import StoreLock
 
 
 def update_db(inputs: Inputs) -> int:
     """``update-db DURATION``."""
+    since(inputs)
+    inputs.announce()
     return _end(inputs, _update_db(inputs))
 
 
 def check_deleted(inputs: Inputs) -> int:
     """``check-deleted BASE_PATH``."""
     base_path = inputs.base_path()
+    inputs.announce(database=False)
     with closing(StoreLock(base_path)):
         return _end(inputs, _check_deleted(inputs, base_path))
 
@@ -34,8 +38,18 @@ def check_deleted(inputs: Inputs) -> int:
 def update(inputs: Inputs) -> int:
     """``update BASE_PATH DURATION``."""
     base_path = inputs.base_path()  # Report a mistake before the work begins.
+    since(inputs)
+    inputs.announce()
     with closing(StoreLock(base_path)):
-        return _end(inputs, {**_update_db(inputs), **_check_deleted(inputs, base_path)})
+        return _end(inputs, update_on(inputs, base_path))
+
+
+def update_on(inputs: Inputs, base_path: str) -> dict[str, Any]:
+    """Do what ``update`` does, with a media store that is locked.
+
+    :returns: the figures for ``--json``.
+    """
+    return {**_update_db(inputs), **_check_deleted(inputs, base_path)}
 
 
 def write(inputs: Inputs) -> int:
@@ -67,22 +81,32 @@ def write(inputs: Inputs) -> int:
     return DONE
 
 
+def since(inputs: Inputs) -> datetime:
+    """The time since which media must not have been accessed.
+
+    :raises ConfigError: if DURATION is wrong.
+    """
+    return cut_off(inputs.arguments.duration, datetime.now())
+
+
 def _update_db(inputs: Inputs) -> dict[str, Any]:
     """:returns: the figures for ``--json``."""
-    then = cut_off(inputs.arguments.duration, datetime.now())
-    since = then.isoformat(" ")
+    then = since(inputs)
+    text = then.isoformat(" ")
     with (
         closing(Cache(inputs.arguments.cache_db)) as cache,
+        told_if_slow("Waiting for the database", _note_of(inputs)),
         closing(inputs.database()) as database,
     ):
-        _say(inputs, f"Syncing files that haven't been accessed since: {since}")
+        _say(inputs, f"Syncing files that haven't been accessed since: {text}")
+        inputs.said.clear()  # It has not been done yet.
         changes = jobs.update_db(database, cache, milliseconds(then))
     _say(inputs, f"Synced {changes.new} new rows")
     if changes.gone:
-        _say(inputs, f"Removed {changes.gone} rows: accessed since, or purged by Synapse")
+        _say(inputs, f"Removed {changes.gone} rows: not idle for that long, or purged by Synapse")
     if changes.refused:
         _say(inputs, f"Left out {changes.refused} rows that lack a part of their name")
-    return {"since": since, **vars(changes)}
+    return {"since": text, **vars(changes)}
 
 
 def _check_deleted(inputs: Inputs, base_path: str) -> dict[str, Any]:
@@ -102,14 +126,29 @@ def _check_deleted(inputs: Inputs, base_path: str) -> dict[str, Any]:
     return vars(checked)
 
 
+def _note_of(inputs: Inputs) -> Callable[[str], None] | None:
+    """What prints a line on standard error; ``None`` if no progress is wanted."""
+    if inputs.arguments.no_progress or inputs.arguments.quiet:
+        return None
+    return _to_stderr
+
+
+def _to_stderr(line: str) -> None:
+    print(f"{line}\n", end="", file=sys.stderr, flush=True)
+
+
 def _say(inputs: Inputs, line: str) -> None:
-    if not inputs.arguments.json:
+    inputs.said.append(line)
+    if not (inputs.arguments.json or inputs.arguments.quiet):
         # In one piece: print() writes the end of the line separately, and Ctrl-C may come between.
         print(f"{line}\n", end="", flush=True)
 
 
 def _end(inputs: Inputs, figures: Mapping[str, Any]) -> int:
     status = SOME_FAILED if figures.get("unreadable") else DONE
+    inputs.summarize([])
     if inputs.arguments.json:
         print_json(figures, status)
+    elif inputs.arguments.quiet and inputs.said:
+        print(inputs.summary, flush=True)
     return status

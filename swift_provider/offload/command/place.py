@@ -8,7 +8,7 @@ import re
 
 from swift_provider.config import Settings
 from swift_provider.errors import ConfigError
-from swift_provider.offload.command.homeserver import DECIDING, Homeserver
+from swift_provider.offload.command.homeserver import Homeserver
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +30,14 @@ def check_place(homeserver: Homeserver, settings: Settings) -> None:
     clouds are the same. If the environment decides (``OS_CLOUD``, other ``OS_*`` variables,
     or the only cloud in ``clouds.yaml``), that of Synapse may be another one.
 
+    An entry with mirrors promises that each of its places holds each file, so a run with
+    fewer of them proves too little.
+
     :param settings: those of the run.
-    :raises ConfigError: if ``homeserver.yaml`` exists and no entry for Swift names the place.
+    :raises ConfigError: if ``homeserver.yaml`` exists and no entry for Swift names the place; or
+        if the one that does has further places.
     """
-    this = _place(settings)
+    this = "; and ".join(map(_place, settings.members))
     if not homeserver.where:
         logger.warning(
             "There is no homeserver.yaml to compare with: make sure that an entry of Synapse's "
@@ -42,15 +46,26 @@ def check_place(homeserver: Homeserver, settings: Settings) -> None:
         )
         return
     entries = homeserver.entries()
-    if not any(_same(settings, entry) for entry in entries):
-        places = "; or in ".join(map(_place, entries))
+    mine = [member.place for member in settings.members]
+    found = [entry for entry in entries if any(one.place in mine for one in entry.members)]
+    if not found:
+        places = "; or in ".join(_place(one) for entry in entries for one in entry.members)
         looks = f"looks in {places}" if entries else "has no entry for Swift"
         raise ConfigError(
             f"Synapse would not find the files that --delete removes: they go to {this}, and "
             f"media_storage_providers in {homeserver.where} {looks}. Leave out the options that "
             "differ, correct the entry, or give --even-so if this is meant"
         )
-    if _depends_on_environment(settings):
+    left = [[one for one in entry.members if one.place not in mine] for entry in found]
+    if all(left):
+        others = "; and ".join(map(_place, left[0]))
+        raise ConfigError(
+            f"The files that --delete removes would be proven to be in {this} only. But the entry "
+            f"of media_storage_providers in {homeserver.where} has further places that must hold "
+            f"them: {others}. Leave out the options that differ from the entry, or give --even-so "
+            "if this is meant"
+        )
+    if any(map(_depends_on_environment, settings.members)):
         raise ConfigError(
             "Synapse may not find the files that --delete removes: its entry for Swift "
             f"({this}) leaves it to the environment which cloud they go to, and Synapse may run "
@@ -58,10 +73,6 @@ def check_place(homeserver: Homeserver, settings: Settings) -> None:
             "clouds.yaml; or auth; or a storage_url with the account), or give --even-so if the "
             "script has the same OS_* variables and the same clouds.yaml as Synapse"
         )
-
-
-def _same(one: Settings, other: Settings) -> bool:
-    return all(getattr(one, option) == getattr(other, option) for option in DECIDING)
 
 
 def _depends_on_environment(settings: Settings) -> bool:

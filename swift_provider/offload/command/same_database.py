@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from swift_provider.offload.database import DatabaseConfig
+from swift_provider.offload.database_config import DatabaseConfig
 
 _HERE = "this machine"
 _LOOPBACK = ("", "localhost", "127.0.0.1", "::1")

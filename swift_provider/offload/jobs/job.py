@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import Any, Generic, TypeVar
@@ -9,38 +10,42 @@ from typing import Any, Generic, TypeVar
 from swift_provider.client import Store
 from swift_provider.errors import (
     AccessDeniedError,
-    AuthError,
     CacheError,
     ConfigError,
-    ContainerNotFoundError,
     DatabaseUnavailableError,
+    DiskFailsError,
     DiskFullError,
     FileChangedError,
-    InsufficientStorageError,
     KeptError,
+    NotBegunError,
+    ReadingsDifferError,
     SwiftProviderError,
     TemporaryError,
 )
+from swift_provider.offload.bandwidth import Bandwidth
 from swift_provider.offload.job_threads import JobThreads
+from swift_provider.offload.jobs.members import (
+    DENIALS_IN_A_ROW,
+    SWIFT_CONCERNS_ALL,
+    TEMPORARY_ERRORS_IN_A_ROW,
+    Members,
+    reason_of,
+)
 from swift_provider.offload.media_names import shown
 from swift_provider.offload.progress import Progress
 from swift_provider.offload.tally import Tally
 
 #: Errors that would fail every other file too.
-CONCERNS_ALL = (
-    AuthError,
-    ContainerNotFoundError,
-    InsufficientStorageError,
-    DatabaseUnavailableError,
-    CacheError,
-    DiskFullError,
-)
-#: After this many temporary errors without a success in between, Swift counts as down. The
-#: client has retried each of them for minutes.
-TEMPORARY_ERRORS_IN_A_ROW = 20
-#: After this many objects denied without a success in between, Swift counts as denying all.
-#: One object alone may be denied, by a proxy or by a rule of the cluster.
-DENIALS_IN_A_ROW = 5
+CONCERNS_ALL = (*SWIFT_CONCERNS_ALL, DatabaseUnavailableError, CacheError, DiskFullError)
+#: Errors of the disk about one file, or one folder, that last until a person ends them.
+_DENIED = (errno.EACCES, errno.EPERM)
+#: Errors that the disk has with every file.
+_DISK_FAILS = (errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN)
+#: After this many of them without a success in between, the run ends.
+DISK_ERRORS_IN_A_ROW = 5
+
+#: Why files were skipped that waited for their turn when the run was told to end.
+NOT_BEGUN = "not begun, left for the next run"
 
 Result = TypeVar("Result")
 TallyType = TypeVar("TallyType", bound=Tally)
@@ -51,26 +56,56 @@ class Job(ABC, Generic[TallyType]):
 
     :param store: its ``width`` is the number of files that the job handles at once.
     :param tally: filled while the job runs.
+    :param bandwidth: how many bytes it may move; ``None`` for no limit.
+    :ivar members: the places in Swift.
     :ivar threads: for the job's blocking work; :meth:`run` stops them at its end.
     :ivar begun: whether the job got past the check of the container.
+    :ivar stopped_by: the error that ended the run early; ``None`` if there was none.
+    :ivar temporary_failures: how many files failed that another run may handle.
+    :ivar denied: for which reasons Swift or the disk denied single files.
     """
 
-    def __init__(self, reactor: Any, store: Store, progress: Progress, tally: TallyType) -> None:
+    #: Whether the run ends as soon as one of several places is left out.
+    needs_every_member = False
+    #: Whether one of several places is left out, too, if a person has to correct a mistake about
+    #: it. Otherwise the run does not begin then.
+    leaves_out_mistakes = False
+
+    def __init__(
+        self,
+        reactor: Any,
+        store: Store,
+        progress: Progress,
+        tally: TallyType,
+        bandwidth: Bandwidth | None = None,
+    ) -> None:
+        self.bandwidth = bandwidth or Bandwidth(reactor)
+        self.members = Members(reactor, store, tally, progress.note, self._left_out)
         self.threads = JobThreads(reactor)
         self.progress = progress
         self.tally = tally
         self.begun = False
+        self.stopped_by: SwiftProviderError | None = None
+        self.denied: set[str] = set()
+        self.temporary_failures = 0
         self._store = store
         self._stopping = False
         self._failures_in_a_row = 0
         self._denials_in_a_row = 0
-        self._may_check = True
+        self._disk_errors_in_a_row = 0
 
     def stop(self) -> None:
         """End soon: finish the files in flight, begin no others, and retry nothing."""
         self._stopping = True
         self.tally.interrupted = True
         self._store.hurry()
+        self.bandwidth.stop()
+
+    def end_early(self, why: str) -> None:
+        """End soon, because it was told to run only for a while: begin no other files."""
+        self._stopping = True
+        self.tally.ended_early = why
+        self.bandwidth.stop()
 
     async def run(self) -> TallyType:
         """Do the job.
@@ -82,7 +117,7 @@ class Job(ABC, Generic[TallyType]):
         :raises ConfigError: if a setting or an option is more likely a mistake than meant.
         """
         try:
-            await self._check_container()
+            await self.members.check(leave_out_mistakes=self.leaves_out_mistakes)
             if not self._stopping:
                 self.begun = True
                 await self._work()
@@ -93,6 +128,7 @@ class Job(ABC, Generic[TallyType]):
             if not self.tally.interrupted:
                 self._stop_for(error)
         finally:
+            self.members.finish()
             self.threads.stop()
             self.tally.finish()
         return self.tally
@@ -104,13 +140,10 @@ class Job(ABC, Generic[TallyType]):
     def _is_stopping(self) -> bool:
         return self._stopping
 
-    async def _check_container(self) -> None:
-        # An ACL may allow this user the objects and not the container. If it allows
-        # neither, the first few objects fail and end the run.
-        try:
-            await self._store.check()
-        except AccessDeniedError:
-            self._may_check = False
+    def _left_out(self, error: SwiftProviderError) -> None:
+        """One of several places is left out of the rest of the run."""
+        if self.needs_every_member or not self.members.in_use:
+            self._stop_for(error)
 
     async def _attempt(self, path: str, work: Awaitable[Result]) -> Result | None:
         """Handle one file; if that fails, count and print the failure.
@@ -120,24 +153,36 @@ class Job(ABC, Generic[TallyType]):
         try:
             result = await work
         except CONCERNS_ALL as error:
-            self._fail(path, _reason(error), str(error))
+            self._fail(path, reason_of(error), str(error))
             self._stop_for(error)
         except AccessDeniedError as error:
-            self._fail(path, _reason(error), str(error))
+            self._fail(path, reason_of(error), str(error))
+            self.denied.add(reason_of(error))
             await self._denied(error)
+        except NotBegunError:
+            self.tally.skipped[NOT_BEGUN] += 1
         except KeptError as error:
             self._fail(path, str(error))
+        except ReadingsDifferError as error:
+            self._fail(path, "two readings of the file differ", str(error))
         except FileChangedError:
             self._fail(path, "the file changed during the run")
         except SwiftProviderError as error:
-            self._fail(path, _reason(error), str(error))
+            self._fail(path, reason_of(error), str(error))
             self._failures_in_a_row += isinstance(error, TemporaryError)
+            self.temporary_failures += error.temporary
             if self._failures_in_a_row >= TEMPORARY_ERRORS_IN_A_ROW:
                 self._stop_for(error)
         except OSError as error:
             self._fail(path, str(error.strerror), str(error))
+            if error.errno in _DENIED:
+                self.denied.add(f"the disk: {error.strerror}")
+            self._disk_errors_in_a_row += error.errno in _DISK_FAILS
+            if self._disk_errors_in_a_row >= DISK_ERRORS_IN_A_ROW:
+                self._stop_for(DiskFailsError(f"the disk fails: {error}"))
         else:
             self._failures_in_a_row = 0
+            self._disk_errors_in_a_row = 0
             self._denials_in_a_row = 0
             return result
         return None
@@ -147,9 +192,9 @@ class Job(ABC, Generic[TallyType]):
         self._denials_in_a_row += 1
         if self._denials_in_a_row >= DENIALS_IN_A_ROW:
             self._stop_for(error)
-        elif self._may_check and not self._stopping:
+        elif self.members.all[0].may_check and not self._stopping:
             try:
-                await self._store.check()
+                await self.members.all[0].place.check()
             except SwiftProviderError as refused:
                 self._stop_for(refused)
 
@@ -163,10 +208,7 @@ class Job(ABC, Generic[TallyType]):
 
     def _stop_for(self, error: SwiftProviderError) -> None:
         self._stopping = True
-        if self.tally.stopped is None:
+        self.bandwidth.stop()
+        if self.stopped_by is None:
+            self.stopped_by = error
             self.tally.stopped = str(error)
-
-
-def _reason(error: SwiftProviderError) -> str:
-    """The reason to count a failure under, without the file's name."""
-    return getattr(error, "reason", None) or str(error)

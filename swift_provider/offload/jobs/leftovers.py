@@ -15,7 +15,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
-from swift_provider.client import ObjectInfo, Store
+from swift_provider.client import ObjectInfo, Place
 from swift_provider.errors import (
     AccessDeniedError,
     ContainerNotFoundError,
@@ -47,7 +47,7 @@ class Attempt:
 
 
 async def attempts(
-    segments: Store, note: Callable[[str], None]
+    segments: Place, note: Callable[[str], None]
 ) -> AsyncGenerator[list[Attempt], None]:
     """All attempts whose segments are listed, page by page.
 
@@ -76,7 +76,7 @@ async def attempts(
         note(f"Segments of no object were not looked for: {error}")
 
 
-async def listed_again(segments: Store, path: str, attempt: str) -> Attempt:
+async def listed_again(segments: Place, path: str, attempt: str) -> Attempt:
     """One attempt with the segments that are listed now.
 
     :raises SwiftProviderError: if a page could not be had for good.
@@ -115,7 +115,7 @@ class Leftovers:
 
     def __init__(
         self,
-        store: Store,
+        store: Place,
         prunable: Prunable,
         lengths: Callable[[str], Awaitable[Collection[int] | None]],
     ) -> None:

@@ -10,7 +10,7 @@ ask the database again, and the third asks Swift again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
 from functools import partial
@@ -18,7 +18,8 @@ from typing import Any
 
 from twisted.internet.defer import DeferredLock
 
-from swift_provider.client import ListedObject, Store
+from swift_provider.client import ListedObject, Place
+from swift_provider.config import Settings
 from swift_provider.errors import LooksWrongError, ObjectNotFoundError
 from swift_provider.offload.contents import known_lengths
 from swift_provider.offload.database import Database
@@ -32,14 +33,20 @@ from swift_provider.offload.jobs.leftovers import (
 )
 from swift_provider.offload.jobs.prunable import (
     ELSEWHERE,
-    LEFT,
     OTHERS,
     UNMARKED,
     WANTED,
     Options,
     Prunable,
 )
-from swift_provider.offload.jobs.prune_rules import Found, check_homeserver, objection
+from swift_provider.offload.jobs.prune_rules import (
+    OF_OBJECTS,
+    Found,
+    Wording,
+    check_homeserver,
+    doubt_everywhere,
+    objection,
+)
 from swift_provider.offload.media_names import LOCAL, REMOTE, ROOTS, media_of_object, shown
 from swift_provider.offload.parallel import Item, Items, in_parallel
 from swift_provider.offload.progress import Progress
@@ -51,14 +58,31 @@ PAGE_CANDIDATES = 400
 LISTED = "Objects listed"
 ORPHANS = "Of media that Synapse does not know"
 DELETED = "Deleted"
+#: In place of it, without ``--delete``.
+WOULD_DELETE = "Would delete"
 KNOWN = "Left alone, known to Synapse by now"
 FOREIGN = "Left alone, not named like media"
 SEGMENTS = "Segments of no object"
 SEGMENTS_DELETED = "Segments deleted"
-COUNTS = (
-    *(LISTED, ORPHANS, DELETED, LEFT, KNOWN, FOREIGN, OTHERS, UNMARKED),
-    *(SEGMENTS, SEGMENTS_DELETED, WANTED, ELSEWHERE),
-)
+
+
+def _counts(options: Options) -> tuple[str, ...]:
+    """What a run counts, in order."""
+    deleted = (DELETED,) if options.delete else (WOULD_DELETE, DELETED)
+    return (
+        *(LISTED, ORPHANS, *deleted, options.left, KNOWN, FOREIGN, OTHERS, UNMARKED),
+        *(SEGMENTS, SEGMENTS_DELETED, WANTED, ELSEWHERE),
+    )
+
+
+#: Called with what speaks against deleting anywhere, if anything does, once a run has
+#: looked at everything; returns what other places have against deleting.
+AskOthers = Callable[[str | None], Awaitable[str | None]]
+
+
+async def nobody(doubt: str | None) -> str | None:
+    """There are no other places to ask."""
+    return None
 
 
 def now() -> datetime:
@@ -69,56 +93,74 @@ def now() -> datetime:
 class Prune(Job[Tally]):
     """One run.
 
+    :param store: one place. For several see :mod:`swift_provider.offload.jobs.prune_each`.
     :param show: called with the name of each object that is, or would be, deleted.
+    :param wording: of what speaks against it.
+    :param configured: all places that Synapse's configuration names.
+    :param ask_others: called before anything is deleted.
     """
 
     def __init__(
         self,
         reactor: Any,
-        store: Store,
+        store: Place,
         database: Database,
         options: Options,
         progress: Progress,
         show: Callable[[str], None],
+        wording: Wording = OF_OBJECTS,
+        configured: Sequence[Settings] = (),
+        ask_others: AskOthers = nobody,
     ) -> None:
-        super().__init__(reactor, store, progress, Tally())
-        self.tally.counts.update(dict.fromkeys(COUNTS, 0))
+        main = (LISTED, ORPHANS, DELETED if options.delete else WOULD_DELETE)
+        super().__init__(reactor, store, progress, Tally(main=frozenset(main)))
+        self._place = store
+        self._wording = wording
+        self.tally.counts.update(dict.fromkeys(_counts(options), 0))
         self._database = database
         self._options = options
         self._show = show
+        self._ask_others = ask_others
         self._now = now()
-        self._prunable = Prunable(store, options, self._now)
-        self._found = Found()
+        self._prunable = Prunable(store, options, self._now, configured)
+        self._found = Found(others=self._prunable.others)
         self._plan_in_use = DeferredLock()
 
     async def _work(self) -> None:
         in_thread = self.threads.lookups.run
         database = self._database
-        owner = self._store.owner
+        owner = self._place.owner
         check_homeserver(owner, await in_thread(database.homeserver, owner), self._options)
         with closing(SortedMedia()) as plan:
             await self._list(plan)
             await self._each(self._unknown(plan.candidates), partial(self._look, plan))
-            leftovers = Leftovers(self._store, self._prunable, partial(self._lengths, plan))
+            leftovers = Leftovers(self._place, self._prunable, partial(self._lengths, plan))
             await self._each(
-                attempts(self._store.segments, self.progress.note),
+                attempts(self._place.segments, self.progress.note),
                 partial(self._look_at_attempt, plan, leftovers),
             )
+            if self._stopping:
+                return
+            # As of now: a media that was looked at during the run has no older time any more.
+            activity = await in_thread(database.newest_activity, now())
+            self._found.known_by_day[LOCAL] = await in_thread(
+                database.local_media_by_day, self._now
+            )
+            about = (self._found, activity, self._options, self._wording)
+            elsewhere = await self._ask_others(doubt_everywhere(*about))
             if self._stopping:
                 return
             if self._options.delete and self.tally.failures:
                 # What could not be looked at may be what shows that the database is wrong.
                 self.progress.note("Nothing was deleted: some objects could not be looked at")
                 return
-            activity = await in_thread(database.newest_activity, self._now)
-            self._found.known_by_day[LOCAL] = await in_thread(
-                database.local_media_by_day, self._now
-            )
-            reason = objection(self._found, activity, self._options)
+            reason = objection(*about) or elsewhere
             if reason is not None and self._options.delete:
                 raise LooksWrongError(reason)
             if reason is not None:
                 self.progress.note(f"With --delete, prune would refuse: {reason}")
+            elif not self._options.delete and self.tally.counts[WOULD_DELETE]:
+                self.progress.note("Nothing was deleted: prune deletes only with --delete")
             if self._options.delete:
                 await self._each(self._unknown(plan.doomed), self._prune)
                 await self._each(
@@ -132,7 +174,7 @@ class Prune(Job[Tally]):
     ) -> None:
         items = Items(pages)
         try:
-            await in_parallel(self._store.width, items.take, handle, self._is_stopping)
+            await in_parallel(self._place.width, items.take, handle, self._is_stopping)
         finally:
             await items.close()
 
@@ -179,7 +221,7 @@ class Prune(Job[Tally]):
         await in_thread(plan.doom, ())
         await in_thread(plan.doom_attempts, ())
         for root in ROOTS:
-            async for page in self._store.list(f"{root}/"):
+            async for page in self._place.list(f"{root}/"):
                 if self._stopping:
                     return
                 await in_thread(self._add_candidates, plan, page)
@@ -208,19 +250,17 @@ class Prune(Job[Tally]):
     # The second pass
 
     async def _look(self, plan: SortedMedia, candidate: Candidate) -> None:
-        name = self._store.object_name(candidate[0])
+        name = self._place.object_name(candidate[0])
         await self._attempt(name, self._look_at(plan, candidate))
 
     async def _look_at(self, plan: SortedMedia, candidate: Candidate) -> None:
         path, kind, *_ = candidate
         try:
-            info = await self._store.head(path, newest=True)
+            info = await self._place.head(path, newest=True)
         except ObjectNotFoundError:
             return
         reason = self._prunable.why_not(info)
-        if reason == OTHERS:
-            self._found.others.add(info.owner)
-        elif reason != UNMARKED:
+        if reason not in (OTHERS, UNMARKED):
             self._found.add_unknown(kind, path, info)
         if reason is not None:
             self.tally.counts[reason] += 1
@@ -230,7 +270,9 @@ class Prune(Job[Tally]):
             async with self._plan_in_use:
                 await self.threads.lookups.run(plan.doom, [candidate])
         else:
-            self._show(self._store.object_name(path))
+            self.tally.counts[WOULD_DELETE] += 1
+            self.tally.sizes[WOULD_DELETE] += info.size or 0
+            self._show(self._place.object_name(path))
 
     async def _look_at_attempt(
         self, plan: SortedMedia, leftovers: Leftovers, attempt: Attempt
@@ -265,34 +307,35 @@ class Prune(Job[Tally]):
         return bool(verdict.names)
 
     def _shown(self, attempt: Attempt) -> str:
-        segments = self._store.segments
+        segments = self._place.segments
         return f"{segments.container}/{segments.object_name(attempt.folder)}/"
 
     # The third pass
 
     async def _prune(self, candidate: Candidate) -> None:
         path = candidate[0]
-        await self._attempt(self._store.object_name(path), self._delete(path))
+        await self._attempt(self._place.object_name(path), self._delete(path))
 
     async def _delete(self, path: str) -> None:
         try:
-            info = await self._store.head(path, newest=True)
+            info = await self._place.head(path, newest=True)
         except ObjectNotFoundError:
             return
         reason = self._prunable.why_not(info)
         if reason is not None:
             self.tally.counts[reason] += 1
             return
-        self._show(self._store.object_name(path))
-        if await self._store.delete(path):
+        self._show(self._place.object_name(path))
+        if await self._place.delete(path):
             self.tally.counts[DELETED] += 1
+            self.tally.sizes[DELETED] += info.size or 0
 
     async def _prune_attempt(self, leftovers: Leftovers, doomed: tuple[str, str]) -> None:
         name = self._shown(Attempt(*doomed))
         await self._attempt(name, self._delete_attempt(leftovers, *doomed))
 
     async def _delete_attempt(self, leftovers: Leftovers, path: str, number: str) -> None:
-        segments = self._store.segments
+        segments = self._place.segments
         attempt = await listed_again(segments, path, number)
         verdict = await leftovers.judge(attempt)
         if not self._may_go(attempt, verdict):

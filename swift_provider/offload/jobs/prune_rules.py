@@ -26,6 +26,7 @@ soon after their upload. For them both kinds count by their objects' dates, and 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
@@ -55,6 +56,40 @@ MAX_SHARE_OF_NEWEST = {LOCAL: ((3, 0.75), (20, 0.5)), REMOTE: ((20, 0.5),)}
 _OTHERS_SHOWN = 3
 
 
+@dataclass(frozen=True)
+class Wording:
+    """What an objection is about, and how a person can answer it.
+
+    :ivar things: what would be deleted.
+    :ivar place: where they are.
+    :ivar again: what to do once the database shows that it is in use.
+    :ivar allow: what to do if the database is right, for the shares that would be deleted.
+    """
+
+    things: str
+    place: str
+    again: str
+    allow: Callable[..., str]
+
+
+OF_OBJECTS = Wording(
+    "objects", "prefix", "run prune again", lambda *shares: f"give {_enough(*shares)}"
+)
+#: For the module, which has no such options.
+OF_MODULE = Wording(
+    "objects",
+    "prefix",
+    "the next prune goes on",
+    lambda *shares: f"run 'swift_media_upload prune --delete {_enough(*shares)}' yourself",
+)
+OF_FILES = Wording(
+    "files",
+    "media store",
+    "the next run removes them",
+    lambda *shares: "remove the files of deleted media yourself",
+)
+
+
 @dataclass
 class Found:
     """What the first two passes found, by kind of media. An attempt to upload an object, of
@@ -68,7 +103,7 @@ class Found:
     :ivar unknown_by_day: media that it does not know, by the day when Swift stored them; those
         with young objects too.
     :ivar newest: when the newest of ``doomed`` was stored.
-    :ivar others: the other homeservers whose objects are in the same place.
+    :ivar others: the other homeservers whose objects, or segments, are in the same place.
     """
 
     known: Counter[str] = field(default_factory=Counter)
@@ -124,25 +159,48 @@ def check_homeserver(owner: str | None, of_database: str | None, options: Option
         )
 
 
-def objection(found: Found, activity: datetime | None, options: Options) -> str | None:
+def objection(
+    found: Found, activity: datetime | None, options: Options, wording: Wording = OF_OBJECTS
+) -> str | None:
     """Why nothing may be deleted; ``None`` if nothing is against it.
 
     :param activity: when Synapse last recorded that media were stored or looked at.
     """
-    if options.unmarked and found.others:
-        names = ", ".join(shown(name) for name in sorted(found.others)[:_OTHERS_SHOWN])
-        return (
-            f"another homeserver ({names}) has objects in the same place, so those without a "
-            "mark may be its own: run prune without --unmarked"
-        )
     return (
-        _older_database(found, activity)
-        or _share_too_large(found, options)
-        or _newest_unknown(found, options)
+        _other_homeserver(found, options)
+        or _older_database(found, activity, wording)
+        or _share_too_large(found, options, wording)
+        or _newest_unknown(found, options, wording)
     )
 
 
-def _older_database(found: Found, activity: datetime | None) -> str | None:
+def doubt_everywhere(
+    found: Found, activity: datetime | None, options: Options, wording: Wording = OF_OBJECTS
+) -> str | None:
+    """What speaks against deleting from any place, not only from the one that was looked at;
+    ``None`` if nothing does. It is part of :func:`objection`.
+
+    That is what speaks against the database itself. Another homeserver that stores into one
+    place may have objects in the others, where they may have lost their marks.
+    """
+    return (
+        _other_homeserver(found, options)
+        or _older_database(found, activity, wording)
+        or _newest_unknown(found, options, wording)
+    )
+
+
+def _other_homeserver(found: Found, options: Options) -> str | None:
+    if not (options.unmarked and found.others):
+        return None
+    names = ", ".join(shown(name) for name in sorted(found.others)[:_OTHERS_SHOWN])
+    return (
+        f"another homeserver ({names}) has objects or segments in the same place, so those without "
+        "a mark may be its own: run prune without --unmarked"
+    )
+
+
+def _older_database(found: Found, activity: datetime | None, wording: Wording) -> str | None:
     # A database that knew this object's media when it was stored, and has deleted them
     # since, is at least as new as the object. Synapse records within a minute that media
     # were looked at, so the database of a homeserver in use is always newer than objects
@@ -151,14 +209,14 @@ def _older_database(found: Found, activity: datetime | None) -> str | None:
         return None
     last = f"last at {_shown_time(activity)}" if activity else "never"
     return (
-        f"the database is older than the objects: the newest of these was stored at "
+        f"the database is older than the {wording.things}: the newest of these was stored at "
         f"{_shown_time(found.newest)}, but according to the database media were {last} stored "
         "or looked at. Is it a copy, or a replica that stopped? If it is the right database, look "
-        "at any picture in Matrix, wait two minutes, and run prune again"
+        f"at any picture in Matrix, wait two minutes, and {wording.again}"
     )
 
 
-def _share_too_large(found: Found, options: Options) -> str | None:
+def _share_too_large(found: Found, options: Options, wording: Wording) -> str | None:
     for kind in (LOCAL, REMOTE):
         doomed, share = found.doomed[kind], found.share(kind)
         allowed = MAX_SHARE[kind]
@@ -169,14 +227,14 @@ def _share_too_large(found: Found, options: Options) -> str | None:
             allowed = options.max_share
         if share > allowed:
             return (
-                f"{doomed} of {doomed + found.known[kind]} objects of {kind} media ({share:.0%}) "
-                "are of media that Synapse does not know: is this the right database, and the "
-                f"right prefix? If so, give {_enough(share)}"
+                f"{doomed} of {doomed + found.known[kind]} {wording.things} of {kind} media "
+                f"({share:.0%}) are of media that Synapse does not know: is this the right "
+                f"database, and the right {wording.place}? If so, {wording.allow(share)}"
             )
     return None
 
 
-def _newest_unknown(found: Found, options: Options) -> str | None:
+def _newest_unknown(found: Found, options: Options, wording: Wording) -> str | None:
     if options.max_share is not None or not found.doomed.total():
         return None
     for kind, limits in MAX_SHARE_OF_NEWEST.items():
@@ -189,7 +247,7 @@ def _newest_unknown(found: Found, options: Options) -> str | None:
                 return (
                     f"of the {known + unknown} {kind} media that were stored since {day}, Synapse "
                     f"does not know {unknown}: is the database that of a copy of this homeserver, "
-                    f"such as one for tests? If not, give {_enough(*map(found.share, MAX_SHARE))}"
+                    f"such as one for tests? If not, {wording.allow(*map(found.share, MAX_SHARE))}"
                 )
     return None
 

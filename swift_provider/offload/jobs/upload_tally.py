@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from swift_provider.offload.tally import Tally, readable
+from swift_provider.offload.tally import Tally
+from swift_provider.sizes import readable
 
 
 @dataclass
@@ -18,6 +19,7 @@ class UploadTally(Tally):
     :ivar present: Swift had the same bytes before the run.
     :ivar uploaded: including ``replaced``.
     :ivar replaced: replaced an object whose content was wrong.
+    :ivar freed: bytes that the deleted files took on the disk.
     """
 
     dry_run: bool = False
@@ -29,6 +31,7 @@ class UploadTally(Tally):
     deleted: int = 0
     uploaded_bytes: int = 0
     deleted_bytes: int = 0
+    freed: int = 0
 
     def _figures(self) -> dict[str, Any]:
         return {
@@ -54,5 +57,5 @@ class UploadTally(Tally):
             f"{deleted}: {self.deleted} ({readable(self.deleted_bytes)})",
         ]
         if self.replaced:
-            lines.append(f"Uploads that replaced a wrong object: {self.replaced}")
+            lines.append(f"Replaced damaged objects: {self.replaced}")
         return lines

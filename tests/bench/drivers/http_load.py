@@ -106,7 +106,10 @@ class Plan:
         return client
 
     async def downloads(self) -> dict[str, Any]:
-        """``clients`` of them fetch ``paths`` in turn until ``count`` requests are done."""
+        """``clients`` of them fetch ``paths`` in turn until ``count`` requests are done.
+
+        With ``probe`` another client asks for something trivial meanwhile.
+        """
         plan = self._plan
         numbers = iter(range(plan["count"]))
         size = 0
@@ -132,12 +135,22 @@ class Plan:
             if elsewhere is not None:
                 elsewhere.transport.close()
 
-        probe = asyncio.ensure_future(self._probe())
+        probe = asyncio.ensure_future(self._probe()) if plan["probe"] else None
         began = time.monotonic()
         await asyncio.gather(*[work() for _ in range(plan["clients"])])
         seconds = time.monotonic() - began
+        seen = []
+        if probe is not None:
+            probe.cancel()
+            seen = await probe
+        return {"seconds": seconds, "bytes": size, "probe": seen}
+
+    async def trivial(self) -> dict[str, Any]:
+        """Nothing but a trivial endpoint, for ``seconds``."""
+        probe = asyncio.ensure_future(self._probe())
+        await asyncio.sleep(self._plan["seconds"])
         probe.cancel()
-        return {"seconds": seconds, "bytes": size, "probe": await probe}
+        return {"probe": await probe}
 
     async def _probe(self) -> list[float]:
         """How long a trivial endpoint takes meanwhile; returns when cancelled."""

@@ -27,6 +27,7 @@ class Job:
         file of that name in ``folder`` is its content.
     :param sizes: bytes by MD5.
     :param check: afterwards, look at the bytes of so many objects once more.
+    :param mirrors: further containers of the account, which hold the same objects.
     """
 
     operation: str
@@ -38,6 +39,7 @@ class Job:
     concurrency: int
     check: int
     ca: str | None = None
+    mirrors: tuple[str, ...] = ()
 
     def path(self, name: str) -> str:
         """The file with an object's content."""

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IConsumer
 from zope.interface import implementer
 
-from swift_provider.client import FileSource, Patience, Store
+from swift_provider.client import FileSource, Patience, Store, open_store
 from swift_provider.config import parse_settings
 from swift_provider.offload.command.run_job import run as run_program
 from tests.bench.drivers.job import Clock, Job, read_job
@@ -79,7 +79,7 @@ class Operations:
 
 
 async def run(job: Job) -> None:
-    options = {
+    options: dict[str, Any] = {
         "container": job.container,
         "cloud": "stub",
         "storage_url": job.storage_url,
@@ -87,7 +87,10 @@ async def run(job: Job) -> None:
         "segment_size": "5G",
         "cacert": job.ca,
     }
-    store = Store.from_settings(
+    options["mirrors"] = [
+        {**options, "container": container, "name": container} for container in job.mirrors
+    ]
+    store = open_store(
         reactor, parse_settings(options), patience=Patience.SCRIPT, shares_reactor=False
     )
     operations = Operations(store, job)

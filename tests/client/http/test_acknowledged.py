@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from twisted.internet.task import Clock
 
-from swift_provider.client import Store, SwiftClient
+from swift_provider.client import Place, SwiftClient
 from swift_provider.client.http.acknowledged import bytes_acknowledged
 from swift_provider.client.http.time_limit import LOOKS, TimeLimit
 from swift_provider.errors import TimedOutError
@@ -110,7 +110,7 @@ async def test_a_slow_line_is_not_silence(
         segment_size="5G",
     )
     began = time.monotonic()
-    info = await Store(client, "box").put("name", make_file(content_of(size)))
+    info = await Place(client, "box").put("name", make_file(content_of(size)))
     assert info.size == size
     assert time.monotonic() - began > 2 * seconds
 
@@ -135,7 +135,7 @@ async def test_a_line_that_stands_still_is_silence(
         segment_size="5G",
     )
     with pytest.raises(TimedOutError, match=r"for 0\.4 seconds"):
-        await soon(begin(Store(client, "box").put("name", make_file(content_of(size)))))
+        await soon(begin(Place(client, "box").put("name", make_file(content_of(size)))))
 
 
 def test_the_kernel_counts_what_was_acknowledged() -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import random
-from collections.abc import Awaitable, Callable
+import socket
+import ssl
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -94,3 +99,64 @@ async def test_connections_at_once_are_both_new(faulty: Faulty, container: str) 
     assert [await soon(first), await soon(second)] == [False, False]
     assert await reused(client, container) is True
     assert faulty.proxy.connections_ever == 2
+
+
+class TwoAnswers:
+    """A server in a thread of its own: takes one connection, and two requests from it.
+
+    :ivar heard_second: the second request is there.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self.heard_second = threading.Event()
+        self._context = context
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+
+    def serve(self) -> None:
+        """Answer both; a client that goes away ends it."""
+        with contextlib.suppress(OSError):
+            connection, _ = self._listening.accept()
+            connection.settimeout(30)
+            if self._context is not None:
+                connection = self._context.wrap_socket(connection, server_side=True)
+            with connection:
+                for heard in (threading.Event(), self.heard_second):
+                    received = b""
+                    while not received.endswith(b"\r\n\r\n"):
+                        received += connection.recv(4096)
+                    heard.set()
+                    connection.sendall(b"HTTP/1.1 204 No Content\r\nX-Trans-Id: tx1\r\n\r\n")
+
+    def close(self) -> None:
+        self._listening.close()
+
+
+@contextlib.contextmanager
+def two_answers(authority: Authority | None) -> Iterator[TwoAnswers]:
+    context = None
+    if authority is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(authority.server_cert, authority.server_key)
+    server = TwoAnswers(context)
+    thread = threading.Thread(target=server.serve, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.close()
+        thread.join(30)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_request_leaves_at_once(make_client: Any, authority: Authority, tls: bool) -> None:
+    """It does not wait for what else this turn of the reactor has to do."""
+    with two_answers(authority if tls else None) as server:
+        scheme = "https" if tls else "http"
+        client = make_client(
+            storage_url=f"{scheme}://127.0.0.1:{server.port}/v1/AUTH_x", cacert=str(authority.ca)
+        )
+        await reused(client, "container")
+        second = begin(reused(client, "container"))
+        assert server.heard_second.wait(10)  # the reactor stands still meanwhile
+        assert await soon(second) is True

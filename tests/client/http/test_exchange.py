@@ -11,7 +11,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 
-from swift_provider.client import Store, SwiftClient
+from swift_provider.client import Place, SwiftClient
 from swift_provider.errors import (
     AccessDeniedError,
     DamagedError,
@@ -82,7 +82,7 @@ async def test_connecting_is_limited(make_client: Any, container: str, make_file
                 connect_timeout=0.3,
                 patience=NO_PATIENCE,
             )
-            store = Store(client, container)
+            store = Place(client, container)
             with pytest.raises(TimedOutError, match=r"no connection was made for 0\.3 seconds"):
                 await store.put("name", make_file(b"x"))
             assert client.slots.in_flight == 0
@@ -93,7 +93,7 @@ async def test_a_host_that_does_not_answer(
 ) -> None:
     """A host that does not accept the connection ends a download with an error that says so."""
     client = make_client(storage_url=blackhole, connect_timeout=0.2)
-    store = Store(client, container)
+    store = Place(client, container)
     with pytest.raises(TimedOutError, match=r"no connection was made for 0\.2 seconds"):
         await store.get("object")
     assert client.slots.in_flight == 0
@@ -228,7 +228,7 @@ async def test_cancelled_while_connecting(
         port = full.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)):
             client = make_client(storage_url=f"http://127.0.0.1:{port}/v1/AUTH_x")
-            store = Store(client, container)
+            store = Place(client, container)
             upload = begin(store.put("name", make_file(b"x")))
             await until(lambda: _connecting(port))
             await cancelled(upload)
@@ -248,7 +248,7 @@ async def test_cancelling_while_connecting(
 ) -> None:
     """Cancelling a download ends a connection attempt."""
     client = make_client(storage_url=blackhole)
-    store = Store(client, container)
+    store = Place(client, container)
     before = descriptors()
     deferred, outcome = started(store.get("object"))
     await until(lambda: descriptors() > before)
@@ -271,7 +271,7 @@ async def test_cancelling_while_connecting(
 )
 async def test_cancelled_under_way(
     faulty: Faulty,
-    store: Store,
+    store: Place,
     container: str,
     make_file: MakeFile,
     place: Any,
@@ -279,7 +279,7 @@ async def test_cancelled_under_way(
 ) -> None:
     """Cancelling an upload in flight closes its connection and releases its slot at once."""
     client = faulty.client()
-    sending = Store(client, container)
+    sending = Place(client, container)
     faulty.proxy.add(stall := Stall(place, match=("PUT", "")))
     upload = begin(sending.put("name", make_file(content_of(size))))
     await soon(stall.happened())

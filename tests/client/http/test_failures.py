@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.web._newclient import ParseError, RequestGenerationFailed
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 
-from swift_provider.client import Store, SwiftClient
+from swift_provider.client import Place, SwiftClient
 from swift_provider.client.http.failures import translated
 from swift_provider.client.http.proxies import TunnelRefusedError
 from swift_provider.errors import (
@@ -30,18 +30,20 @@ from tests.client.conftest import Faulty
 
 
 async def test_a_refused_connection_says_so(faulty: Faulty, container: str) -> None:
-    """The error names a refused connection."""
+    """The error names a refused connection, and the server."""
     store = faulty.store(container)
+    server = f"127.0.0.1:{faulty.proxy.port}"
     await faulty.proxy.refuse()
-    with pytest.raises(ConnectionFailedError, match="connection refused"):
+    with pytest.raises(ConnectionFailedError) as caught:
         await store.get("object")
+    assert caught.value.reason == f"cannot reach Swift at {server}: connection refused"
 
 
 async def test_an_unknown_host_says_so(
     make_client: Callable[..., SwiftClient], container: str
 ) -> None:
     """The error names a host that cannot be resolved."""
-    store = Store(make_client(storage_url="http://swift.invalid/v1/AUTH_x"), container)
+    store = Place(make_client(storage_url="http://swift.invalid/v1/AUTH_x"), container)
     with pytest.raises(ConnectionFailedError, match="no such host"):
         await store.get("object")
 
@@ -65,7 +67,7 @@ CASES: list[tuple[BaseException, bool, type[BaseException], str]] = [
     (error.ConnectionRefusedError(), False, ConnectionFailedError, "connection refused"),
     (error.DNSLookupError(), False, ConnectionFailedError, "no such host"),
     (error.TimeoutError(), False, TimedOutError, "no answer in time"),
-    (error.TCPTimedOutError(), False, ConnectionFailedError, "cannot connect"),
+    (error.TCPTimedOutError(), False, ConnectionFailedError, "cannot reach"),
     (error.NoRouteError(), False, ConnectionFailedError, "network error"),
     (error.ConnectError(), False, ConnectionFailedError, "network error"),
     (
@@ -111,7 +113,7 @@ def test_each_failure_has_its_error(
     raised: BaseException, answered: bool, kind: type[BaseException], reason: str
 ) -> None:
     """Each failure becomes one kind of error, about the request, with its reason."""
-    found = translated(raised, TARGET, answered=answered)
+    found = translated(raised, TARGET, server="swift.example:443", answered=answered)
     assert type(found) is kind
     assert isinstance(found, SwiftError)
     assert reason in found.reason
@@ -128,7 +130,7 @@ def test_each_failure_has_its_error(
 )
 def test_a_cancellation_stays_one(raised: BaseException) -> None:
     """A cancelled request is not an error of Swift, in whatever way Twisted says it."""
-    assert type(translated(raised, TARGET, answered=False)) is CancelledError
+    assert type(translated(raised, TARGET, server="x:1", answered=False)) is CancelledError
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,10 @@ def test_a_cancellation_stays_one(raised: BaseException) -> None:
 )
 def test_what_the_body_raises_stays_as_it_is(raised: Exception) -> None:
     """The local file's errors and our own reach the caller unchanged, wrapped or not."""
-    assert translated(raised, TARGET, answered=False) is raised
+    assert translated(raised, TARGET, server="x:1", answered=False) is raised
     sending = RequestGenerationFailed([Failure(raised)])
-    assert translated(sending, TARGET, answered=False) is raised
-    assert translated(wrapped(error.ConnectionLost(), raised), TARGET, answered=False) is raised
+    assert translated(sending, TARGET, server="x:1", answered=False) is raised
+    assert (
+        translated(wrapped(error.ConnectionLost(), raised), TARGET, server="x:1", answered=False)
+        is raised
+    )

@@ -100,3 +100,21 @@ def test_a_connection_is_known_while_it_is_open() -> None:
     assert known == {incoming.http: incoming}
     incoming.connectionLost(None)
     assert known == {}
+
+
+def test_the_end_of_the_answer_before() -> None:
+    """A chunk that ends one answer does not count for the request which begins then."""
+    floods: list[str] = []
+
+    class Http(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            incoming.end()
+            incoming.begin(lambda: floods.append("second"))
+
+    incoming = Incoming(Http(), {})
+    incoming.begin(lambda: floods.append("first"))
+    incoming.dataReceived(b"x" * (MOST_EARLY_BYTES + 1))
+    assert floods == []
+    Http.dataReceived = lambda self, data: None  # type: ignore[method-assign]
+    incoming.dataReceived(b"x" * (MOST_EARLY_BYTES + 1))
+    assert floods == ["second"]

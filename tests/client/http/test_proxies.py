@@ -17,7 +17,7 @@ from twisted.internet.defer import CancelledError, ensureDeferred
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import directlyProvides, providedBy
 
-from swift_provider.client import FileSource, Store, SwiftClient
+from swift_provider.client import FileSource, Place, SwiftClient
 from swift_provider.client.http.proxies import proxy_for
 from swift_provider.errors import (
     ConfigError,
@@ -27,7 +27,7 @@ from swift_provider.errors import (
     UntrustedServerError,
 )
 from tests.client.conftest import Faulty, Sink
-from tests.client.trouble import NO_PATIENCE, until
+from tests.client.trouble import NO_PATIENCE, NO_TIME, until
 from tests.servers.faults import Cut, in_response
 from tests.servers.forward_proxy import ForwardProxy
 from tests.servers.tls import Authority
@@ -107,7 +107,7 @@ def straight_to_keystone(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("no_proxy", "127.0.0.1")
 
 
-async def works(store: Store, make_file: Any) -> None:
+async def works(store: Place, make_file: Any) -> None:
     await store.put("object", make_file(LARGE))
     sink = Sink()
     await (await store.get("object")).deliver(sink)
@@ -140,7 +140,7 @@ async def test_plain_http_names_the_whole_url(
     proxy = await make_proxy()
     environment.setenv(variable, proxy.url)
     faulty.proxy.add(Cut(in_response(500_000), match=("GET", "")))
-    await works(Store(hidden.client(faulty), container), make_file)
+    await works(Place(hidden.client(faulty), container), make_file)
     assert passed(proxy) == [
         ("PUT", f"{url_of(faulty)}/{container}/object"),
         ("GET", f"{url_of(faulty)}/{container}/object"),
@@ -165,7 +165,7 @@ async def test_https_goes_through_a_tunnel(
     proxy = await make_proxy()
     environment.setenv(variable, proxy.url)
     faulty = await make_faulty(tls=authority.server_context())
-    store = Store(hidden.client(faulty, cacert=str(authority.ca)), container)
+    store = Place(hidden.client(faulty, cacert=str(authority.ca)), container)
     await works(store, make_file)
     assert passed(proxy) == [TUNNEL]
     assert proxy.tunnel_bytes > len(LARGE)
@@ -188,7 +188,7 @@ async def test_certificates_count_inside_a_tunnel(
     environment.setenv("https_proxy", proxy.url)
     faulty = await make_faulty(tls=authority.server_context())
     with pytest.raises(UntrustedServerError, match="'cacert'"):
-        await Store(hidden.client(faulty), container).get("object")
+        await Place(hidden.client(faulty), container).get("object")
     assert passed(proxy) == [TUNNEL]
 
 
@@ -213,7 +213,7 @@ async def test_a_proxy_with_a_password(
     environment.setenv("all_proxy", with_user(proxy, QUOTED))
     faulty = await make_faulty(tls=authority.server_context() if tls else None)
     client = hidden.client(faulty, **({"cacert": str(authority.ca)} if tls else {}))
-    await works(Store(client, container), make_file)
+    await works(Place(client, container), make_file)
     url = f"{url_of(faulty)}/{container}/object"
     assert passed(proxy) == ([TUNNEL] if tls else [("PUT", url), ("GET", url)])
     shown = {seen.headers.get("proxy-authorization") for seen in proxy.passed}
@@ -238,7 +238,7 @@ async def test_a_wrong_password_says_so(
     environment.setenv("all_proxy", with_user(proxy, "s3cr3t"))
     faulty = await make_faulty(tls=authority.server_context() if tls else None)
     with pytest.raises(SwiftProviderError, match="407") as caught:
-        await Store(hidden.client(faulty), container).get("object")
+        await Place(hidden.client(faulty, patience=NO_TIME), container).get("object")
     asked = TUNNEL if tls else ("GET", f"{url_of(faulty)}/{container}/object")
     assert set(passed(proxy)) == {asked}
     shown = f"{caught.value!r} {caught.value}"
@@ -319,7 +319,7 @@ async def test_a_proxy_that_opens_no_tunnel(
 ) -> None:
     """The error repeats what the proxy answered, and no connection to it is left."""
     rude.answer = answer
-    store = Store(make_client(storage_url=URL), "box")
+    store = Place(make_client(storage_url=URL, patience=NO_TIME), "box")
     with pytest.raises(ConnectionFailedError, match=f"the proxy opened no tunnel.*{reason}"):
         await store.get("object")
     await closed(rude)
@@ -333,7 +333,7 @@ async def test_a_tunnel_in_which_the_proxy_answers(
     """A proxy that cannot reach Swift after all is worth another try; it is no TLS error."""
     rude.answer = b"HTTP/1.1 200 OK\r\n\r\n"
     rude.inside, rude.piece = b"HTTP/1.1 %b\r\n\r\n" % status, piece
-    store = Store(make_client(storage_url=URL, patience=NO_PATIENCE), "box")
+    store = Place(make_client(storage_url=URL, patience=NO_PATIENCE), "box")
     with pytest.raises(ConnectionFailedError, match=f"opened one and then .*{status.decode()}"):
         await store.get("object")
     await closed(rude)
@@ -346,7 +346,7 @@ async def test_a_tunnel_to_a_port_without_tls(
     rude.answer = b"HTTP/1.1 200 OK\r\n\r\n"
     rude.inside, rude.piece = b"HTTP/1.1 400 Bad Request\r\n\r\n", 1000
     with pytest.raises(UntrustedServerError, match="no TLS connection"):
-        await Store(make_client(storage_url=URL), "box").get("object")
+        await Place(make_client(storage_url=URL), "box").get("object")
     await closed(rude)
 
 
@@ -354,7 +354,7 @@ async def test_a_proxy_that_never_answers(
     make_client: Callable[..., SwiftClient], rude: Any
 ) -> None:
     """The limit on connecting includes the tunnel, and its connection is closed."""
-    store = Store(make_client(storage_url=URL, connect_timeout=0.2), "box")
+    store = Place(make_client(storage_url=URL, connect_timeout=0.2, patience=NO_TIME), "box")
     with pytest.raises(TimedOutError, match=r"no connection was made for 0\.2 seconds"):
         await store.get("object")
     await closed(rude)
@@ -364,7 +364,7 @@ async def test_cancelling_while_the_tunnel_is_opened(
     make_client: Callable[..., SwiftClient], rude: Any
 ) -> None:
     """Cancelling while the tunnel is opened closes the connection to the proxy."""
-    store = Store(make_client(storage_url=URL), "box")
+    store = Place(make_client(storage_url=URL), "box")
     getting = ensureDeferred(store.get("object"))
     await until(lambda: rude.open)
     getting.cancel()
@@ -383,7 +383,7 @@ async def test_a_tunnel_to_nowhere(
     proxy = await make_proxy()
     environment.setenv("https_proxy", proxy.url)
     url = f"https://localhost:{HIDDEN_PORT}/v1/AUTH_x"
-    store = Store(make_client(storage_url=url), "box")
+    store = Place(make_client(storage_url=url, patience=NO_TIME), "box")
     with pytest.raises(ConnectionFailedError, match="502"):
         await store.get("object")
     assert set(passed(proxy)) == {TUNNEL}
@@ -394,7 +394,8 @@ async def test_a_proxy_that_is_not_there(
     make_client: Callable[..., SwiftClient], environment: pytest.MonkeyPatch, scheme: str
 ) -> None:
     """The error says that the proxy refused the connection."""
-    store = Store(make_client(storage_url=f"{scheme}://swift.invalid/v1/AUTH_x"), "box")
+    url = f"{scheme}://swift.invalid/v1/AUTH_x"
+    store = Place(make_client(storage_url=url, patience=NO_TIME), "box")
     environment.setenv(f"{scheme}_proxy", "http://127.0.0.1:1")
     environment.setenv("no_proxy", "127.0.0.1")
     with pytest.raises(ConnectionFailedError, match="connection refused"):
@@ -523,11 +524,11 @@ async def test_a_malformed_proxy_ends_a_request(
     environment.setenv("https_proxy", url)
     environment.setenv("no_proxy", "127.0.0.1")
     with pytest.raises(ConfigError, match="https_proxy"):
-        await Store(make_client(storage_url=URL), "box").get("object")
+        await Place(make_client(storage_url=URL), "box").get("object")
     auth = {"auth_url": "https://keystone.invalid/v3", "user_id": "u", "password": "p"}
     client = make_client(auth_type="v3password", auth=auth)
     with pytest.raises(ConfigError, match="https_proxy"):
-        await Store(client, "box").get("object")
+        await Place(client, "box").get("object")
 
 
 async def test_a_proxy_that_cannot_be_used_ends_a_request(
@@ -538,5 +539,5 @@ async def test_a_proxy_that_cannot_be_used_ends_a_request(
     environment.setenv("https_proxy", "socks5://user:word@p:1")
     client = make_client(storage_url=URL)
     with pytest.raises(ConfigError, match="socks5"):
-        await Store(client, "box").get("object")
+        await Place(client, "box").get("object")
     assert client.slots.in_flight == 0

@@ -268,11 +268,6 @@ CASES = [
         {"OS_CLIENT_CONFIG_FILE": "{here}/elsewhere/my.yaml"},
     ),
     Case(
-        "OS_CLIENT_CONFIG_FILE names nothing",
-        {"cwd/clouds.yaml": f"clouds: {{c: {{{PASSWORD}}}}}"},
-        {"OS_CLIENT_CONFIG_FILE": "{here}/nowhere.yaml"},
-    ),
-    Case(
         "OS_CLIENT_CONFIG_FILE is a directory",
         {"cwd/clouds.yaml": f"clouds: {{c: {{{PASSWORD}}}}}"},
         {"OS_CLIENT_CONFIG_FILE": "{here}/cwd"},

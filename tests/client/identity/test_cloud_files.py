@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from swift_provider.client.identity import cloud_files
 from tests.client.identity.finding import CLOUD, SECRET, find, refusal, write
 
 
@@ -14,7 +15,8 @@ def test_no_credentials_because_a_file_is_broken(place: Path) -> None:
     """The message has the broken file and the place of the error, but not its text."""
     write(place, f"clouds:\n  mine:\n    auth: {{password: *{SECRET}}}\n")
     message = refusal(place)
-    assert f"{place / 'clouds.yaml'} is not valid YAML (line 3" in message
+    assert message.startswith(f"{place / 'clouds.yaml'} is not valid YAML (line 3")
+    assert "correct it" in message
 
 
 def test_a_broken_file_is_logged_without_its_text(
@@ -28,8 +30,35 @@ def test_a_broken_file_is_logged_without_its_text(
     assert SECRET not in caplog.text
 
 
+def test_a_file_of_another_user(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cause comes first, with the remedy; then what is lacking because of it."""
+    write(place, CLOUD)
+
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(cloud_files, "_parse", refuse)
+    assert refusal(place, cloud="mine") == (
+        f"{place / 'clouds.yaml'} cannot be read: Permission denied (give it to the user that "
+        "Synapse runs as, by chown; run as that user). Without it there are no clouds and no "
+        "credentials"
+    )
+
+
+def test_another_file_beside_a_broken_one(place: Path) -> None:
+    """The broken one comes first, then what the other one has."""
+    directory = place / "home/.config/openstack"
+    directory.mkdir(parents=True)
+    write(place, "clouds: [")
+    write(directory, CLOUD)
+    message = refusal(place, cloud="other")
+    assert message.startswith(f"{place / 'clouds.yaml'} is not valid YAML")
+    assert "correct it; there is no cloud 'other'. The known clouds are: mine." in message
+
+
 def test_named_file_is_missing(place: Path) -> None:
-    """The message says that the file of OS_CLIENT_CONFIG_FILE does not exist."""
+    """The file of OS_CLIENT_CONFIG_FILE has to exist, whatever other files there are."""
+    write(place, CLOUD)
     message = refusal(place, {"OS_CLIENT_CONFIG_FILE": "/nowhere.yaml"})
     assert "/nowhere.yaml, named by OS_CLIENT_CONFIG_FILE, does not exist" in message
 

@@ -63,14 +63,33 @@ def test_overloaded_while_discovering(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(200, "<html>"), (201, "{}"), (404, "{}"), (400, '{"error": "?"}')]
+    ("status", "body", "kind"),
+    [
+        (200, "<html>", AuthUnavailableError),
+        (201, "{}", AuthUnavailableError),
+        (404, "{}", AuthError),
+        (400, '{"error": "?"}', AuthError),
+    ],
 )
-def test_something_else_answers(harness: Harness, status: int, body: str) -> None:
-    """An answer that is not Keystone's is an error that names the URL."""
+def test_something_else_answers(
+    harness: Harness, status: int, body: str, kind: type[AuthError]
+) -> None:
+    """An answer that is not Keystone's is an error that names the URL. A page with a status of
+    success may be a proxy's, for the time of a maintenance.
+    """
     harness.keystone.fail(status, body)
     error = harness.get()
-    assert type(error) is AuthError
+    assert type(error) is kind
     assert harness.keystone.url in str(error)
+
+
+def test_a_page_in_place_of_the_versions(harness: Harness) -> None:
+    """So is a page that answers the discovery of Keystone's versions."""
+    url = harness.keystone.url.replace("/v3", "/faulty")
+    options = {"auth_url": url, "user_id": "u", "password": "p"}
+    harness.sign_in_to(auth_type="password", auth_options=options)
+    harness.keystone.fail(200, "<html>")
+    assert isinstance(harness.get(), AuthUnavailableError)
 
 
 def test_none(harness: Harness) -> None:

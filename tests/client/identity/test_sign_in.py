@@ -136,7 +136,7 @@ async def test_user_of_another_domain(keystone: Server, user: Credentials) -> No
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"password": "wrong"}, "refuses the options auth_type and auth"),
+        ({"password": "wrong"}, "Check username, password, project_name"),
         ({"user_domain_id": "nowhere"}, "refuses"),
         ({"user_domain_id": ""}, "auth.user_domain_name is not set (often 'Default')"),
         ({"project_domain_id": ""}, "auth.project_domain_name is not set"),

@@ -193,8 +193,8 @@ def test_what_the_log_says(harness: Harness, caplog: pytest.LogCaptureFixture) -
         harness.get()
         harness.clock.advance(40)
     first, second = said()
-    assert first.startswith("Cannot sign in; will not retry for 40 s: Keystone at http://")
-    assert second == "Cannot sign in; will not retry for 40 s: for the same reason"
+    assert first.startswith("Cannot sign in; retrying in 40 s: Keystone at http://")
+    assert second == "Still cannot sign in; retrying in 40 s"
     harness.keystone.fail(401)
     assert type(harness.get()) is AuthError
     assert said() == []

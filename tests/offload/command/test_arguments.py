@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from swift_provider._version import __version__
 from swift_provider.errors import ConfigError
-from swift_provider.offload.command.arguments import parser
+from swift_provider.offload.command.arguments import parse, parser
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,10 @@ def test_what_may_be_left_out() -> None:
         ("upload BASE --delete CONTAINER another", "unrecognized arguments: another"),
         ("upload BASE --delet2 CONTAINER", "unrecognized arguments: --delet2"),
         ("update --json", "required: DURATION"),
-        ("prune --max-share 2", "max-share"),
+        ("prune --max-share 2", "SHARE is a number from 0 to 1, such as 0.1, not 2"),
+        ("upload --threadpool-size 0", "--threadpool-size: N must be a whole number between 1"),
+        ("upload --storage-url swift.example", "--storage-url: URL must look like https://"),
+        ("verify --container a/b", "--container: CONTAINER must be a container's name"),
         ("", "required: COMMAND"),
     ],
 )
@@ -66,3 +70,35 @@ def test_mistakes(line: str, told: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parser().parse_args(line.split())
     assert told in str(caught.value)
+
+
+def test_a_mistake_shows_the_usage_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not that of the program, which names no option of the command."""
+    with pytest.raises(ConfigError, match=r"swift_media_upload verify --help"):
+        parser().parse_args(["verify", "--deeep"])
+    assert capsys.readouterr().err.startswith("usage: swift_media_upload verify")
+
+
+def test_the_container_as_an_option() -> None:
+    """Beside a media store that is left out, CONTAINER alone would be taken for it."""
+    found = parse(["upload", "--container", "box", "--delete"])
+    assert (found.base_path, found.container) == (None, "box")
+    assert parse(["prune", "box", "--container", "box"]).container == "box"
+    with pytest.raises(ConfigError, match="two containers: box and --container other"):
+        parse(["prune", "box", "--container", "other"])
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """--version names the program and its version."""
+    with pytest.raises(SystemExit) as ended:
+        parse(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"swift_media_upload {__version__}\n"
+
+
+def test_offload() -> None:
+    """The arguments of update and of upload."""
+    found = parse(["offload", "2m", "--delete", "-q"])
+    assert (found.base_path, found.duration, found.container) == (None, "2m", None)
+    found = parse(["offload", "BASE", "2m", "CONTAINER"])
+    assert (found.base_path, found.duration, found.container) == ("BASE", "2m", "CONTAINER")

@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import time
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg2
 import pytest
@@ -123,10 +122,14 @@ def test_ways_to_name_the_database(
         (["frobnicate"], "invalid choice"),
         ([], "required: COMMAND"),
         (["check-deleted", "/nowhere"], "is not a folder"),
-        (["update-db", "2m"], "Synapse's database is needed, and not configured"),
+        (["update-db", "2m"], "there is no homeserver.yaml in this folder. Either name it with"),
+        (
+            ["update", "2m"],
+            "or run this in the folder that has it; or give BASE_PATH, and put a database.yaml",
+        ),
         (["update-db", "2m", "--homeserver-config-path", "no.yaml"], "cannot read no.yaml"),
-        (["upload", ".", "--threadpool-size", "4"], "give CONTAINER"),
-        (["upload", ".", "name", "--threadpool-size", "0"], "threadpool_size must be"),
+        (["upload", ".", "--threadpool-size", "4"], "give BASE_PATH and CONTAINER"),
+        (["upload", ".", "name", "--threadpool-size", "0"], "--threadpool-size: N must be"),
     ],
 )
 def test_wrong_usage(script: Script, arguments: list[str], told: str) -> None:
@@ -136,6 +139,50 @@ def test_wrong_usage(script: Script, arguments: list[str], told: str) -> None:
     assert ended.returncode == 2
     assert told in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "end"),
+    [
+        ("sync", "run this in the folder that has it\n"),
+        ("status", "; or give BASE_PATH\n"),
+        ("prune", "; or give CONTAINER, and put a database.yaml with psycopg2's arguments into "),
+        ("verify", "; or give BASE_PATH and CONTAINER, and put a database.yaml"),
+    ],
+)
+def test_no_homeserver_yaml(script: Script, command: str, end: str) -> None:
+    """Only what would help the command is advised."""
+    ended = script(command)
+    assert ended.returncode == 2
+    assert "there is no homeserver.yaml in this folder" in ended.stderr
+    assert end in ended.stderr
+
+
+def test_a_database_yaml_without_a_database(script: Script) -> None:
+    """The message says what belongs into the file."""
+    (script.folder / "database.yaml").write_text("foo: bar\n")
+    ended = script("update-db", "2m")
+    assert ended.returncode == 2
+    assert "database.yaml names no database" in ended.stderr
+
+
+def test_what_a_run_uses_is_named(script: Script, store: SynapseStore) -> None:
+    """One line on standard error; not with --json, nor with --quiet."""
+    script.configure(store)
+    ended = script("update-db", "2m")
+    database = store.config.args["database"]
+    assert ended.stderr == f"Using {script.folder}/homeserver.yaml; database {database}\n"
+    for option in ("--json", "-q"):
+        assert script("update-db", "2m", option).stderr == ""
+
+
+def test_quiet(script: Script, store: SynapseStore) -> None:
+    """The summary is one line, with what happened."""
+    store.add_local("gone-one", None)
+    script.configure(store)
+    ended = script("update", store.base, "2m", "-q")
+    assert (ended.stdout, ended.stderr) == ("Synced 1 new rows; Updated 1 as deleted\n", "")
+    assert script("update", store.base, "2m", "--quiet").stdout == "Nothing to do\n"
 
 
 def test_secrets_are_not_shown(script: Script) -> None:
@@ -180,7 +227,7 @@ def test_database_of_something_else(script: Script, tmp_path: Path) -> None:
     (script.folder / "database.yaml").write_text(f"sqlite: {{database: '{tmp_path}/other.db'}}")
     ended = script("update-db", "2m")
     assert ended.returncode == 3
-    assert "local_media_repository" in ended.stderr
+    assert "has none of Synapse's tables" in ended.stderr
 
 
 def test_a_second_run_is_refused(script: Script, store: SynapseStore) -> None:
@@ -204,21 +251,38 @@ def test_a_second_run_is_refused(script: Script, store: SynapseStore) -> None:
     assert script("update", store.base, "2m").returncode == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_update(script: Script, store: SynapseStore, number: signal.Signals) -> None:
-    """A command that is interrupted says so and ends with status 130."""
-    script.configure(store)
-    os.mkfifo(script.folder / "pipe")
-    running = script.start("write", "pipe")
+def _wait_for_lock(script: Script) -> None:
     deadline = time.monotonic() + 30
     lock = script.folder / "cache.db.lock"
     while not (lock.exists() and lock.read_text().strip()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_update(script: Script, store: SynapseStore, number: signal.Signals) -> None:
+    """A command that is interrupted says so and ends with status 130."""
+    script.configure(store)
+    os.mkfifo(script.folder / "pipe")
+    running = script.start("write", "pipe")
+    _wait_for_lock(script)
     running.send_signal(number)
     _, told = running.communicate(timeout=30)
     assert running.returncode == 130
     assert told.startswith("Interrupted")
+
+
+def test_nohup(script: Script, store: SynapseStore) -> None:
+    """What nohup starts goes on when the terminal is closed."""
+    script.configure(store)
+    os.mkfifo(script.folder / "pipe")
+    running = subprocess.Popen(
+        ["nohup", *script.command("write", "pipe")], cwd=script.folder, env=script.environment
+    )
+    _wait_for_lock(script)
+    running.send_signal(signal.SIGHUP)
+    (script.folder / "pipe").read_bytes()
+    assert running.wait(timeout=30) == 0
 
 
 @pytest.mark.parametrize("content", [b"not a database, but long enough to be one" * 99, None])
@@ -308,13 +372,13 @@ def test_a_cache_that_is_damaged_inside(script: Script, store: SynapseStore) -> 
     assert script("update-db", "2m").returncode == 0
 
 
-@pytest.mark.parametrize("command", ["update", "check-deleted", "upload", "verify", "restore"])
+@pytest.mark.parametrize("command", ["update", "check-deleted", "upload", "restore"])
 def test_two_caches_and_one_media_store(script: Script, store: SynapseStore, command: str) -> None:
     """A run with another cache is refused while one uses the media store, with status 2."""
     auth = {"auth_url": "http://127.0.0.1:1/v3", "username": "u", "password": "p"}
     auth.update(user_domain_id="d", project_name="p", project_domain_id="d")
     script.configure(store, container="c", auth=auth)
-    running = script.start("--cache-db", "one.db", "verify", store.base)  # Retries for minutes.
+    running = script.start("--cache-db", "one.db", "restore", store.base)  # Retries for minutes.
     try:
         deadline = time.monotonic() + 30
         lock = script.folder / "one.db.lock"
@@ -324,8 +388,8 @@ def test_two_caches_and_one_media_store(script: Script, store: SynapseStore, com
         more = ["2m"] if command == "update" else []
         ended = script("--cache-db", "two.db", command, store.base, *more)
         assert ended.returncode == 2, ended.stderr
-        assert f"(process {running.pid})" in ended.stderr
-        assert str(store.base) in ended.stderr
+        held = f"'swift_media_upload restore' is using the media store {store.base}"
+        assert f"{held} (process {running.pid}): wait" in ended.stderr
         assert script("--cache-db", "two.db", "update-db", "2m").returncode == 0
     finally:
         running.kill()
@@ -354,7 +418,7 @@ def test_interrupted_while_a_table_is_locked(
 ) -> None:
     """A signal ends the wait for a table that another session has locked."""
     folder = tmp_path / "postgres"
-    store = SynapseStore(folder, postgres.create_database(f"offload-{uuid4().hex[:12]}"))
+    store = SynapseStore(folder, postgres.create_database("offload"))
     store.add_local("oldlocal")
     homeserver = yaml.safe_load((offload.folder / "homeserver.yaml").read_text())
     homeserver.update(database=store.yaml_section, media_store_path=str(store.base))

@@ -12,7 +12,10 @@ import pytest
 from tests.offload.conftest import Objects, Script
 from tests.offload.synapse_store import SynapseStore
 
-COMMANDS = ("update-db", "check-deleted", "update", "write", "upload", "verify", "prune", "restore")
+COMMANDS = (
+    *("update-db", "check-deleted", "update", "write"),
+    *("upload", "verify", "prune", "restore", "stats"),
+)
 
 
 def _arguments(command: str, store: SynapseStore) -> list[str]:
@@ -43,6 +46,7 @@ def test_success(offload: Script, store: SynapseStore, objects: Objects, command
         "verify": {"on_disk_and_in_swift": 1, "only_in_swift": 1},
         "prune": {"objects_listed": 2},
         "restore": {"restored": 1},
+        "stats": {"unreadable": 0, "swift": []},
     }[command]
     assert wanted.items() <= summary.items()
 

@@ -12,6 +12,7 @@ from swift_provider.errors import ConfigError
 from swift_provider.offload.command.homeserver import Homeserver
 from swift_provider.offload.command.place import check_place
 from tests.offload.conftest import Objects, Script
+from tests.offload.mirrors import Mirrors
 from tests.offload.synapse_store import SynapseStore
 from tests.servers.keystone import REGION, Credentials
 from tests.servers.swift import Swift
@@ -203,3 +204,61 @@ def test_two_accounts_with_the_same_names(
     assert offload(*upload, "1").returncode == 0
     assert objects.names() == {path}
     assert offload("verify", store.base, "--entry", "1").returncode == 0
+
+
+def test_one_of_an_entrys_places(mirrors: Mirrors, store: SynapseStore) -> None:
+    """Flags that lead to a mirror alone work without the others, and delete nothing."""
+    path = store.add_local("abcdef")
+    only_b = (mirrors.b.container, "--cloud", "matrix")
+    assert mirrors.run("upload", store.base, *only_b, "--all")["uploaded"] == 1
+    assert (mirrors.a.names(), mirrors.b.names()) == (set(), {path})
+    ended = mirrors.plain("upload", store.base, *only_b, "--all", "--delete")
+    assert ended.returncode == 2
+    assert f"in container {mirrors.b.container}, cloud matrix only" in ended.stderr
+    assert f"hold them: container {mirrors.a.container}, cloud matrix." in ended.stderr
+    assert store.files() == {path}
+    summary = mirrors.run("upload", store.base, *only_b, "--all", "--delete", "--even-so")
+    assert "members" not in summary
+    assert store.files() == set()
+
+
+def test_flags_that_repeat_the_entry(mirrors: Mirrors, store: SynapseStore) -> None:
+    """The mirrors stay."""
+    path = store.add_local("abcdef")
+    same = (mirrors.a.container, "--cloud", "matrix", "--threadpool-size", "3")
+    summary = mirrors.run("upload", store.base, *same, "--all", "--delete")
+    assert set(summary["members"]) == {"a", "b"}
+    assert mirrors.a.names() == mirrors.b.names() == {path}
+    assert store.files() == set()
+
+
+@pytest.mark.parametrize(
+    ("flags", "names", "sizes"),
+    [
+        ({}, ["a", "b"], [40, 7]),
+        ({"container": "c", "prefix": "p"}, ["a", "b"], [40, 7]),
+        ({"threadpool_size": 3}, ["a", "b"], [3, 3]),
+        ({"prefix": "q"}, ["matrix"], [40]),
+        ({"cloud": "other"}, ["other"], [40]),
+        ({"region_name": "r"}, ["matrix"], [40]),
+    ],
+)
+def test_which_places_flags_mean(flags: dict[str, Any], names: list[str], sizes: list[int]) -> None:
+    """A place elsewhere has neither the entry's mirrors nor its name."""
+    mirror = {"cloud": "second", "container": "c", "name": "b", "threadpool_size": 7}
+    config = {"cloud": "matrix", "container": "c", "prefix": "p/", "name": "a", "mirrors": [mirror]}
+    module = "swift_provider.SwiftStorageProviderBackend"
+    options = {"media_storage_providers": [{"module": module, "config": config}]}
+    members = Homeserver(options, "homeserver.yaml").settings(flags).members
+    assert [member.label for member in members] == names
+    assert [member.threadpool_size for member in members] == sizes
+
+
+def test_a_mirror_that_the_environment_decides() -> None:
+    """Each place has to be Synapse's."""
+    config = {"cloud": "matrix", "container": "c", "mirrors": [{"container": "d"}]}
+    module = "swift_provider.SwiftStorageProviderBackend"
+    options = {"media_storage_providers": [{"module": module, "config": config}]}
+    homeserver = Homeserver(options, "homeserver.yaml")
+    with pytest.raises(ConfigError, match="leaves it to the environment"):
+        check_place(homeserver, homeserver.settings({}))

@@ -10,7 +10,7 @@ import yaml
 
 from swift_provider.offload.command.homeserver import Homeserver, read_database_yaml
 from swift_provider.offload.command.same_database import place, same_database
-from swift_provider.offload.database import DatabaseConfig
+from swift_provider.offload.database_config import DatabaseConfig
 from tests.offload.conftest import Script
 from tests.offload.synapse_store import SynapseStore
 

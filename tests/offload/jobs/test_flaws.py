@@ -95,6 +95,21 @@ def test_upload_of_a_file_whose_object_is_a_link(
     assert offload.json("verify", store.base)["only_in_swift"] == 1
 
 
+def test_upload_of_a_file_whose_segment_is_a_link(
+    large: Script, store: SynapseStore, objects: Objects
+) -> None:
+    """Whoever deletes the link's target does not know of it: the file is stored anew."""
+    content = os.urandom(MIB + 5)
+    path = store.add_local("large-one", content)
+    large("update", store.base, "2m")
+    large.json("upload", store.base)
+    target = objects.make_segment_a_link(1)
+    summary = large.json("upload", store.base, "--delete")
+    assert (summary["already_there"], summary["replaced"], summary["deleted"]) == (0, 1, 1)
+    objects.delete_elsewhere(*target)
+    assert objects[path] == content
+
+
 def test_an_object_of_a_versioned_container_is_a_proof(
     offload: Script, store: SynapseStore, objects: Objects
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from swift_provider.client import ListedObject, ObjectInfo, Store
+from swift_provider.client import ListedObject, ObjectInfo, Place
 from swift_provider.errors import ObjectNotFoundError, Target
 from swift_provider.offload.jobs.leftovers import Attempt, Leftovers, Verdict, attempts
 from swift_provider.offload.jobs.prunable import WANTED, Options, Prunable
@@ -44,8 +44,8 @@ class _Store:
         return self._flaw
 
 
-def _store(*names: str) -> Store:
-    return cast(Store, _Store(list(names)))
+def _store(*names: str) -> Place:
+    return cast(Place, _Store(list(names)))
 
 
 SEGMENT = ObjectInfo(
@@ -61,7 +61,7 @@ async def _verdict(store: _Store, lengths: set[int] | None) -> Verdict:
         assert path == PATH
         return lengths
 
-    whole = cast(Store, store)
+    whole = cast(Place, store)
     options = Options(delete=True, unmarked=False, max_share=None)
     leftovers = Leftovers(whole, Prunable(whole, options, datetime.now(timezone.utc)), lengths_of)
     return await leftovers.judge(Attempt(PATH, ONE, [SEGMENT.name]))

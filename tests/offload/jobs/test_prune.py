@@ -100,7 +100,18 @@ async def test_prune(script: Script, any_store: SynapseStore, gateway: RgwStandI
     assert "With --delete, prune would refuse: 4 of 6 objects of local media" in ended.stderr
     assert gone <= set(ended.stdout.splitlines())
     assert not kept & set(ended.stdout.splitlines())
+    assert "Would delete: 5 (5 bytes)" in ended.stdout
     assert _names(gateway) == kept | gone
+
+    dry = ("prune", "--delete", "--dry-run", "--max-share", "0.7")
+    ended = await deferToThread(script, *dry)
+    assert "Nothing was deleted: prune deletes only with --delete" in ended.stderr
+    assert _names(gateway) == kept | gone
+    summary = await deferToThread(script.json, *dry, "--min-age", "3d")
+    assert (summary["would_delete"], summary["left_alone_younger_than_3_days"]) == (0, 7)
+    for age, why in (("12h", "less than a day"), ("3000y", "too long")):
+        ended = await deferToThread(script, "prune", "--min-age", age)
+        assert (ended.returncode, why in ended.stderr) == (2, True)
 
     ended = await deferToThread(script, "prune", "--delete")
     assert ended.returncode == 2
@@ -109,7 +120,7 @@ async def test_prune(script: Script, any_store: SynapseStore, gateway: RgwStandI
 
     options = ("prune", "--delete", "--max-share", "0.7")
     summary = await deferToThread(script.json, *options)
-    assert summary["deleted"] == 5
+    assert (summary["deleted"], summary["deleted_bytes"]) == (5, 5)
     assert summary["left_alone_younger_than_a_day"] == 1
     assert summary["left_alone_of_another_homeserver"] == 1
     assert summary["left_alone_unmarked"] == 1

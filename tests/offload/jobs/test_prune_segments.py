@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,31 @@ async def test_segments_and_an_old_database(
     assert ended.returncode == 2
     assert "the database is older than the objects" in ended.stderr
     assert len(gateway.segments) == 2
+
+
+@pytest.mark.parametrize("container", [CONTAINER, "copy"])
+async def test_segments_with_the_mark_of_another_homeserver(
+    script: Script, store: SynapseStore, gateway: _Gateway, container: str
+) -> None:
+    """They show that another homeserver stores here: --unmarked deletes nothing, as with objects.
+
+    Its upload ended in the middle, into the same container or into another one.
+    """
+    path = store.add_local("large-one", os.urandom(MIB + 1))
+    for number in range(60):
+        store.add_local(f"small-{number}")
+    await _upload(script, store, gateway)
+    _forget(store, "large-one")
+    del gateway.objects()[path]
+    for segment in gateway.segments.values():
+        segment.metadata["x-object-meta-matrix-server"] = "other.example"
+        segment.metadata["x-object-meta-manifest-container"] = container
+    unmarked = "local_content/un/ma/rked"
+    gateway.objects()[unmarked] = replace(next(iter(gateway.objects().values())), metadata={})
+    ended = await deferToThread(script, "prune", "--delete", "--unmarked")
+    assert ended.returncode == 2
+    assert (
+        "another homeserver (other.example) has objects or segments in the same place"
+        in ended.stderr
+    )
+    assert unmarked in gateway.objects()

@@ -50,6 +50,42 @@ def test_restore(offload: Script, store: SynapseStore, objects: Objects) -> None
         assert (store.base / path).read_bytes() == before[path]
 
 
+def test_some_of_it(offload: Script, store: SynapseStore, objects: Objects) -> None:
+    """A dry run counts what is missing; --media and --user choose."""
+    mine = store.add_local("mine-one", user_id="@me:here.example")
+    thumbnail = store.add_thumbnail("mine-one")
+    theirs = store.add_local("their-one", user_id="@they:here.example")
+    remote = store.add_remote("example.org", "m", "remote-file")
+    offload("offload", store.base, "2m", "--delete")
+    assert store.files() == set()
+    summary = offload.json("restore", store.base, "--dry-run")
+    assert (summary["missing_on_disk"], summary["missing_on_disk_bytes"]) == (3, 13 + 13 + 14)
+    assert store.files() == set()
+    offload.json("restore", store.base, "--user", "@me:here.example")
+    assert store.files() == {mine, thumbnail}
+    offload.json("restore", store.base, "--media", "mxc://example.org/m")
+    assert store.files() == {mine, thumbnail, remote}
+    offload.json("restore", store.base, "--media", "mxc://here.example/their-one")
+    assert store.files() == {mine, thumbnail, remote, theirs}
+    for wrong in ("their-two", "example.org/their-one", "here.example/m"):
+        ended = offload("restore", store.base, "--media", wrong)
+        assert (ended.returncode, f"knows no media {wrong}" in ended.stderr) == (2, True)
+
+
+def test_no_room(offload: Script, store: SynapseStore, objects: Objects) -> None:
+    """What does not fit on the disk is not begun."""
+    small = store.add_local("small-one", None, length=9)
+    large = store.add_local("large-one", None, length=1 << 60)
+    objects[small] = objects[large] = b"9 bytes.."
+    ended = offload("restore", store.base)
+    assert ended.returncode == 3
+    assert "the disk has no room: " in ended.stdout
+    assert store.files() == set()
+    ended = offload("restore", store.base, "--dry-run")
+    assert ended.returncode == 0
+    assert "restore would refuse: the disk has no room" in ended.stderr
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_metadata_keep_no_file_away(
     offload: Script, store: SynapseStore, objects: Objects, known: bool
@@ -63,6 +99,18 @@ def test_metadata_keep_no_file_away(
     objects.post(path, {"X-Object-Meta-Content-Crc32": "00000000"})
     assert offload.json("restore", store.base)["restored"] == 1
     assert (store.base / path).read_bytes() == content
+
+
+def test_what_was_restored_has_a_unit(
+    offload: Script, store: SynapseStore, objects: Objects
+) -> None:
+    """Bytes are for JSON."""
+    content = bytes(3 << 20)
+    path = store.add_local("abcdef", content)
+    objects[path] = content
+    (store.base / path).unlink()
+    assert "Restored: 1 (3.0 MiB)" in offload("restore", store.base).stdout.splitlines()
+    assert offload.json("restore", store.base)["restored_bytes"] == 0
 
 
 async def test_restore_of_a_broken_download(
@@ -319,14 +367,16 @@ def test_restored_files_are_synapses(
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_another_user_is_told(store: SynapseStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user who is neither Synapse's nor root gets files of his own, and is told so."""
-    assert MediaStore(str(store.base)).complaint is None
+    told = MediaStore(str(store.base)).complaint
+    assert told is not None
+    assert "will belong to root" in told
     os.chown(store.base, 1234, 4321)
     assert MediaStore(str(store.base)).complaint is None
     monkeypatch.setattr(os, "geteuid", lambda: 4000)
     told = MediaStore(str(store.base)).complaint
     assert told is not None
-    assert "user id 4000" in told
-    assert "user id 1234" in told
+    assert "user 4000" in told
+    assert "user 1234" in told
     monkeypatch.setattr(os, "geteuid", lambda: 1234)
     assert MediaStore(str(store.base)).complaint is None
 

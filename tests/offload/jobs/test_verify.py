@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
+from swift_provider.offload.lock import StoreLock
 from tests.offload.conftest import Objects, Script
 from tests.offload.synapse_store import RECENT, SynapseStore
 from tests.servers.fault_proxy import FaultProxy
@@ -47,6 +48,12 @@ def test_verify(offload: Script, store: SynapseStore, objects: Objects) -> None:
     assert summary["on_disk_and_in_swift_but_different"] == 1
     assert summary["wrong_or_unreadable_on_disk_whole_in_swift"] == 1
     assert summary["only_in_swift"] == 0
+    assert {one["path"]: one["what"] for one in summary["lost"]} == {
+        only_swift: "Nowhere",
+        different: "On disk and in Swift but different",
+        damaged: "Wrong or unreadable on disk, whole in Swift",
+    }
+    assert summary["on_disk_and_in_swift_but_different_bytes"] == len(b"content A")
     told = summary["told"]
     assert f"Nowhere: {only_swift}" in told
     assert f"In Swift with a wrong length: {only_swift}" in told
@@ -112,6 +119,44 @@ async def test_a_media_that_synapse_deletes_during_the_run(
         store.execute("DELETE FROM local_media_repository WHERE media_id = 'abcdef'")
     assert (summary["status"], summary["nowhere"], summary["only_on_disk"]) == (0, 0, 1)
     assert summary["skipped"] == {"Synapse has deleted it meanwhile": 1}
+
+
+async def test_a_file_that_appears_during_the_run(store: SynapseStore, proxied: Any) -> None:
+    """Synapse stores it meanwhile: it is looked for again before it is called lost."""
+    path = store.add_local("abcdef", b"content")
+    store.add_local("staying", b"content")
+    (store.base / path).rename(store.base / "elsewhere")
+    summary: dict[str, Any] = {}
+    async with proxied(path, summary):
+        (store.base / "elsewhere").rename(store.base / path)
+    assert (summary["status"], summary["nowhere"], summary["only_on_disk"]) == (0, 0, 2)
+
+
+async def test_a_bad_file_that_is_replaced_during_the_run(
+    store: SynapseStore, objects: Objects, proxied: Any
+) -> None:
+    """It is no hole any more."""
+    path = store.add_local("abcdef", b"short", length=7)
+    objects[path] = b"content"
+    summary: dict[str, Any] = {}
+    async with proxied(path, summary):
+        (store.base / path).write_bytes(b"content")
+    assert (summary["status"], summary["on_disk_and_in_swift"]) == (0, 1)
+
+
+async def test_local_disk_goes_on_during_the_run(
+    store: SynapseStore, objects: Objects, proxied: Any
+) -> None:
+    """Neither waits for the other: verify only reads."""
+    path = store.add_local("abcdef", b"content")
+    summary: dict[str, Any] = {}
+    with closing(StoreLock(str(store.base))):
+        async with proxied(path, summary):
+            pass
+    assert summary["status"] == 0, summary
+    async with proxied(path, summary):
+        StoreLock(str(store.base)).close()
+    assert summary["status"] == 0, summary
 
 
 async def test_a_file_that_goes_to_swift_during_the_run(

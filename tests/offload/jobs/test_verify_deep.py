@@ -112,17 +112,16 @@ def test_an_object_that_is_damaged_on_swifts_disk(
     assert f"No longer in Swift after it was read: {path}" in summary["told"]
 
 
-def test_an_object_that_the_module_would_refuse(
+def test_right_bytes_with_a_wrong_note(
     offload: Script, store: SynapseStore, objects: Objects
 ) -> None:
-    """Right bytes with a wrong CRC-32 in the metadata: Synapse could not serve them."""
+    """A CRC-32 in the metadata that is not the object's own damages no good object."""
     content = os.urandom(SIZE)
     path = add(store, "abcdef", content, on_disk=True, known=True)
     objects[path] = content
     objects.post(path, {"X-Object-Meta-Content-Crc32": "00000000"})
     assert offload.json("verify", store.base)["on_disk_and_in_swift"] == 1
-    summary = offload.json("verify", "--deep", store.base, status=1)
-    assert summary["on_disk_and_in_swift_but_different"] == 1
+    assert offload.json("verify", "--deep", store.base)["on_disk_and_in_swift"] == 1
 
 
 def test_a_large_object(offload: Script, store: SynapseStore, objects: Objects) -> None:
@@ -220,7 +219,7 @@ async def test_as_many_at_once_as_there_are_slots(
         await deferLater(reactor, 0.02)
     running.send_signal(signal.SIGINT)
     told = await deferToThread(running.stderr.readline)  # type: ignore[union-attr]
-    assert "Stopping when the files in flight are done" in told
+    assert "Finishing current files. Ctrl-C again stops now" in told
     assert stall.taken == 3
     stall.times = 0
     stall.release()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from swift_provider.client import Store, SwiftClient
+from swift_provider.client import Place, SwiftClient
 from swift_provider.errors import ContainerNotFoundError, ObjectNotFoundError
 from tests.client.conftest import Faulty, Sink
 from tests.client.trouble import MakeFile, content_of, puts, stored
@@ -17,7 +17,7 @@ SIZES = [0, 1, 60_000, 64 * 1024, 64 * 1024 + 1, 256 * 1024, 256 * 1024 + 1, 3_0
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_what_is_put_comes_back(store: Store, make_file: MakeFile, size: int) -> None:
+async def test_what_is_put_comes_back(store: Place, make_file: MakeFile, size: int) -> None:
     """A file of any size is stored, described and delivered byte for byte."""
     content = content_of(size)
     put = await store.put("ab/cd/file", make_file(content))
@@ -34,17 +34,17 @@ async def test_what_is_put_comes_back(store: Store, make_file: MakeFile, size: i
 
 
 async def test_a_missing_object_is_not_a_missing_container(
-    client: SwiftClient, store: Store
+    client: SwiftClient, store: Place
 ) -> None:
     """A missing object and a missing container are different errors."""
     with pytest.raises(ObjectNotFoundError):
         await store.get("nothing")
     with pytest.raises(ContainerNotFoundError, match="no-such-container"):
-        await Store(client, "no-such-container").get("nothing")
+        await Place(client, "no-such-container").get("nothing")
     with pytest.raises(ContainerNotFoundError):
-        await Store(client, "no-such-container").head("nothing")
+        await Place(client, "no-such-container").head("nothing")
     with pytest.raises(ContainerNotFoundError):
-        await Store(client, "no-such-container").check()
+        await Place(client, "no-such-container").check()
 
 
 async def test_a_put_into_a_missing_container_says_so(
@@ -53,17 +53,17 @@ async def test_a_put_into_a_missing_container_says_so(
     """The error of an upload names the missing container."""
     for size in (10, 1_000_000):
         with pytest.raises(ContainerNotFoundError, match="create_container"):
-            await Store(client, "no-such-container").put("name", make_file(content_of(size)))
+            await Place(client, "no-such-container").put("name", make_file(content_of(size)))
 
 
-async def test_delete_says_whether_there_was_something(store: Store, make_file: MakeFile) -> None:
+async def test_delete_says_whether_there_was_something(store: Place, make_file: MakeFile) -> None:
     """``delete`` says whether the object existed; a second deletion is no error."""
     await store.put("gone", make_file(b"x"))
     assert await store.delete("gone") is True
     assert await store.delete("gone") is False
 
 
-async def test_same_content_is_told_from_the_same_length(store: Store, make_file: MakeFile) -> None:
+async def test_same_content_is_told_from_the_same_length(store: Place, make_file: MakeFile) -> None:
     """An object is compared with a file by length and MD5."""
     info = await store.put("one", make_file(b"content"))
     assert await store.same_content(info, make_file(b"content"))
@@ -72,7 +72,7 @@ async def test_same_content_is_told_from_the_same_length(store: Store, make_file
 
 
 async def test_a_link_is_told_from_the_object_itself(
-    store: Store, container: str, make_file: MakeFile
+    store: Place, container: str, make_file: MakeFile
 ) -> None:
     """By account, container and name, as Swift gives the place; a version is the object itself."""
     await store.put("ab/ü c", make_file(b"content"))
@@ -90,7 +90,7 @@ async def test_a_link_is_told_from_the_object_itself(
 
 
 async def test_an_abandoned_download_leaves_nothing(
-    client: SwiftClient, store: Store, make_file: MakeFile
+    client: SwiftClient, store: Place, make_file: MakeFile
 ) -> None:
     """An abandoned download releases its slot at once."""
     await store.put("large", make_file(content_of(3_000_000)))
@@ -103,9 +103,9 @@ async def test_an_abandoned_download_leaves_nothing(
 
 async def test_a_container_is_made_and_made_again(client: SwiftClient) -> None:
     """Creating a container that exists is no error."""
-    await Store(client, "tests-made-twice").create()
-    await Store(client, "tests-made-twice").create()
-    await Store(client, "tests-made-twice").check()
+    await Place(client, "tests-made-twice").create()
+    await Place(client, "tests-made-twice").create()
+    await Place(client, "tests-made-twice").check()
 
 
 async def test_what_has_no_body_says_so(faulty: Faulty, container: str) -> None:
@@ -115,10 +115,10 @@ async def test_what_has_no_body_says_so(faulty: Faulty, container: str) -> None:
 
 
 async def test_a_prefix_is_put_before_each_name(
-    client: SwiftClient, store: Store, container: str, make_file: MakeFile
+    client: SwiftClient, store: Place, container: str, make_file: MakeFile
 ) -> None:
     """A store with a prefix sees only its own objects, under names without the prefix."""
-    inner = Store(client, container, "media/")
+    inner = Place(client, container, "media/")
     assert inner.object_name("ab/c") == "media/ab/c"
     await store.put("other", make_file(b"theirs"))
     await inner.put("ab/c", make_file(b"ours"))

@@ -1,0 +1,121 @@
+"""The command ``status``: what is wrong, whether Swift can be used, and how ``local_disk`` goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from swift_provider.config import Settings
+from swift_provider.errors import ConfigError
+from swift_provider.keeper import (
+    OVER_FOR_NOW,
+    State,
+    Trouble,
+    holder_of,
+    load_state,
+    state_path,
+)
+from swift_provider.offload.command.console import print_json
+from swift_provider.offload.command.exit_status import DONE, SOME_FAILED
+from swift_provider.offload.command.inputs import Inputs
+from swift_provider.offload.command.last_runs import last_runs
+from swift_provider.offload.command.status_text import of_commands, of_local_disk, time_text
+
+if TYPE_CHECKING:
+    from swift_provider.offload.command.swift_places import SwiftPlace
+
+#: After this long, what should end by itself is wrong.
+PATIENCE_SECONDS = 3600.0
+
+
+def status(inputs: Inputs) -> int:
+    """``status [BASE_PATH]``.
+
+    :returns: :data:`SOME_FAILED` if something is wrong with ``local_disk``, or a place in Swift
+        cannot be used.
+    """
+    base_path = inputs.base_path(may_be_empty=True)
+    try:
+        holder = holder_of(base_path)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {error.filename} ({error.strerror}): run as the user that Synapse runs as"
+        ) from error
+    state = load_state(base_path)
+    entries = inputs.entries()
+    wrong: list[str] = []
+    notes: list[str] = []
+    if state is not None and holder is None:
+        wrong.append(_why_nobody(base_path, inputs.files, entries))
+    elif state is not None:
+        wrong, notes = _troubles(state)
+    places = _places(entries)
+    runs = last_runs(inputs.arguments.cache_db)
+    exit_status = DONE if not wrong and all(place.usable for place in places) else SOME_FAILED
+    if inputs.arguments.json:
+        known = None if state is None else vars(state)
+        figures: dict[str, Any] = {
+            "base_path": base_path,
+            "kept_by": holder,
+            "wrong": wrong,
+            "notes": notes,
+            "state": known,
+            "commands": {name: vars(run) for name, run in runs.items()},
+        }
+        if places:
+            figures["members"] = [{**vars(place), "usable": place.usable} for place in places]
+        print_json(figures, exit_status)
+    else:
+        wrong += [str(place) for place in places if not place.usable]
+        blocks = [
+            [f"Wrong: {text}" for text in wrong] + [f"Note: {text}" for text in notes],
+            of_local_disk(base_path, holder, state),
+            [str(place) for place in places if place.usable],
+            of_commands(runs),
+        ]
+        print("\n\n".join("\n".join(lines) for lines in blocks if lines), flush=True)
+    return exit_status
+
+
+def _places(entries: Sequence[Settings]) -> list[SwiftPlace]:
+    """The places in Swift of all entries of ``homeserver.yaml``; empty if it names none."""
+    if not entries:
+        return []
+    from swift_provider.offload.command.swift_places import ask_places
+
+    return ask_places(entries)
+
+
+def _why_nobody(base_path: str, files: str, entries: Sequence[Settings]) -> str:
+    """:param files: of ``homeserver.yaml``; empty if none was read."""
+    nobody = "no process of Synapse keeps this disk within its budget now"
+    remedy = f"delete {state_path(base_path)}"
+    if not files:
+        return (
+            f"{nobody}. Either Synapse does not run, or its configuration has no local_disk any "
+            f"more: then {remedy}"
+        )
+    if any(entry.local_disk is not None for entry in entries):
+        return f"{nobody}, although {files} has local_disk: start Synapse, or look into its log"
+    return f"{nobody}, and {files} has no local_disk any more: {remedy}"
+
+
+def _troubles(state: State) -> tuple[list[str], list[str]]:
+    """What is wrong, and what should end by itself."""
+    wrong: list[str] = []
+    notes: list[str] = []
+    for one in state.troubles:
+        text = f"Since {time_text(one.get('since'))}: {one.get('text')}"
+        (notes if _ends_by_itself(one) else wrong).append(text)
+    # A process that was restarted since does not know.
+    died = None if state.run is None else state.run.get("died")
+    if died and not any(died in text for text in wrong):
+        wrong.append(f"The last pass died: {died}")
+    return wrong, notes
+
+
+def _ends_by_itself(trouble: dict[str, Any]) -> bool:
+    if trouble.get("reason") != OVER_FOR_NOW:
+        return trouble.get("reason") == Trouble.BUSY.value
+    return time.time() - (trouble.get("since") or 0) < PATIENCE_SECONDS
