@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any, TextIO
 
+from swift_provider.offload.print_line import print_line
 from swift_provider.sizes import readable
 
 LINE_EVERY_SECONDS = 30.0
@@ -50,7 +51,7 @@ class Progress:
 
     def show(self, line: str) -> None:
         """Print a line of the command's result to standard output, and flush it."""
-        print(line, flush=True)
+        print_line(line)
 
     def close(self) -> None:
         """Show the final state."""
@@ -137,7 +138,7 @@ class Lines(_Shown):
         self._wait = text
 
     def note(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        print_line(line, self._stream)
 
 
 class Bar(_Shown):

@@ -43,6 +43,7 @@ from swift_provider.offload.command.exit_status import (
 )
 from swift_provider.offload.command.homeserver import Homeserver
 from swift_provider.offload.command.run_job import run
+from swift_provider.offload.print_line import print_line
 
 #: Who warns of what the findings say in any case.
 _SAID_BY_FINDINGS = ("keystoneauth", "swift_provider.client.identity")
@@ -72,7 +73,7 @@ def check(arguments: argparse.Namespace) -> int:
     if not (arguments.quiet or checks.stopped):
         lines.append(_summary(found))
     if lines:
-        print("\n".join(lines), flush=True)
+        print_line("\n".join(lines))
     return status
 
 
@@ -198,10 +199,10 @@ def _store_check(
 
 def _run(checks: _Checks) -> Any:
     def note(text: str) -> None:
-        print("Stopping; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
+        print_line("Stopping; press Ctrl-C again to stop at once", sys.stderr)
 
     def last_words() -> None:
         for name in sorted(checks.left):
-            print(f"The test object {name} may be left: remove it", file=sys.stderr, flush=True)
+            print_line(f"The test object {name} may be left: remove it", sys.stderr)
 
     return run(reactor, checks.run, checks.stop, last_words, note)

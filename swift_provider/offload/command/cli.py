@@ -25,6 +25,7 @@ from swift_provider.offload.command.exit_status import (
     WRONG_USAGE,
 )
 from swift_provider.offload.command.signals import ending_signals
+from swift_provider.offload.print_line import print_line
 
 _LOCAL = "swift_provider.offload.command.local_commands"
 _SWIFT = "swift_provider.offload.command.swift_commands"
@@ -100,7 +101,7 @@ def _main(argv: Sequence[str]) -> int:
         return int(exited.code or 0)
     except KeyboardInterrupt:
         error: Exception = SwiftProviderError("interrupted")
-        print("Interrupted: nothing is lost; run the command again", file=sys.stderr)
+        print_line("Interrupted: nothing is lost; run the command again", sys.stderr)
         status = INTERRUPTED
     except (SwiftProviderError, OSError) as caught:
         error = caught
@@ -145,7 +146,7 @@ def _is_full(error: OSError) -> bool:
 
 
 def _complain(error: Exception, status: int) -> int:
-    print(f"swift_media_upload: {error}", file=sys.stderr)
+    print_line(f"swift_media_upload: {error}", sys.stderr)
     return status
 
 

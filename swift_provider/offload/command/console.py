@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import Any, TextIO, cast
 
+from swift_provider.offload.print_line import print_line
+
 
 class OutputError(Exception):
     """Standard output cannot be written. No job catches this error, so it ends the job.
@@ -50,7 +52,7 @@ def console() -> Iterator[None]:
 
 def print_json(figures: Mapping[str, Any], status: int) -> None:
     """Print the one object that a command prints with ``--json``."""
-    print(json.dumps({**figures, "status": status}, indent=2), flush=True)
+    print_line(json.dumps({**figures, "status": status}, indent=2))
 
 
 def _open_closed_descriptors() -> None:

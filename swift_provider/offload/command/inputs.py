@@ -18,6 +18,7 @@ from swift_provider.offload.database import Database
 from swift_provider.offload.database_config import DatabaseConfig
 from swift_provider.offload.disk_access import check_reachable, check_readable
 from swift_provider.offload.media_names import ROOTS, shown
+from swift_provider.offload.print_line import print_line
 from swift_provider.offload.progress import Progress, progress
 from swift_provider.offload.tally import tells
 
@@ -159,7 +160,7 @@ class Inputs:
             source = f" (from {config.where})" if config.where == DATABASE_YAML else ""
             using.append(f"database {shown(place(config))}{source}")
         using += dict.fromkeys(clouds)
-        print(f"Using {'; '.join(using)}", file=sys.stderr, flush=True)
+        print_line(f"Using {'; '.join(using)}", sys.stderr)
 
     @staticmethod
     def _agreed(ours: DatabaseConfig | None, other: DatabaseConfig) -> DatabaseConfig:

@@ -18,6 +18,7 @@ from swift_provider.offload.command.inputs import Inputs
 from swift_provider.offload.command.slow import told_if_slow
 from swift_provider.offload.jobs import update as jobs
 from swift_provider.offload.lock import StoreLock
+from swift_provider.offload.print_line import print_line
 
 
 def update_db(inputs: Inputs) -> int:
@@ -59,7 +60,7 @@ def write(inputs: Inputs) -> int:
     def report(line: str) -> None:
         nonlocal skipped
         skipped += 1
-        print(f"Skipped: {line}", file=sys.stderr)
+        print_line(f"Skipped: {line}", sys.stderr)
 
     out, as_json = inputs.arguments.out, inputs.arguments.json
     with closing(Cache(inputs.arguments.cache_db)) as cache:
@@ -134,14 +135,13 @@ def _note_of(inputs: Inputs) -> Callable[[str], None] | None:
 
 
 def _to_stderr(line: str) -> None:
-    print(f"{line}\n", end="", file=sys.stderr, flush=True)
+    print_line(line, sys.stderr)
 
 
 def _say(inputs: Inputs, line: str) -> None:
     inputs.said.append(line)
     if not (inputs.arguments.json or inputs.arguments.quiet):
-        # In one piece: print() writes the end of the line separately, and Ctrl-C may come between.
-        print(f"{line}\n", end="", flush=True)
+        print_line(line)
 
 
 def _end(inputs: Inputs, figures: Mapping[str, Any]) -> int:
@@ -150,5 +150,5 @@ def _end(inputs: Inputs, figures: Mapping[str, Any]) -> int:
     if inputs.arguments.json:
         print_json(figures, status)
     elif inputs.arguments.quiet and inputs.said:
-        print(inputs.summary, flush=True)
+        print_line(inputs.summary)
     return status

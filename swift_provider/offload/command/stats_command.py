@@ -14,6 +14,7 @@ from swift_provider.offload.command.tables import terminal_width
 from swift_provider.offload.database import Database
 from swift_provider.offload.media_names import LOCAL, REMOTE, shown
 from swift_provider.offload.media_walk import walk_with_sizes
+from swift_provider.offload.print_line import print_line
 from swift_provider.offload.progress import Progress
 from swift_provider.offload.stats import thumbnails_that_stay
 from swift_provider.offload.stats.figures import DatabaseFigures, DiskFigures, Figures
@@ -54,7 +55,7 @@ def stats(inputs: Inputs) -> int:
     if inputs.arguments.json:
         print_json({**as_mapping(figures, DURATIONS), "unreadable": count.unreadable}, status)
     else:
-        print("\n".join(text(figures, DURATIONS, terminal_width())), flush=True)
+        print_line("\n".join(text(figures, DURATIONS, terminal_width())))
     return status
 
 

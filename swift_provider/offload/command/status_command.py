@@ -21,6 +21,7 @@ from swift_provider.offload.command.exit_status import DONE, SOME_FAILED
 from swift_provider.offload.command.inputs import Inputs
 from swift_provider.offload.command.last_runs import last_runs
 from swift_provider.offload.command.status_text import of_commands, of_local_disk, time_text
+from swift_provider.offload.print_line import print_line
 
 if TYPE_CHECKING:
     from swift_provider.offload.command.swift_places import SwiftPlace
@@ -74,7 +75,7 @@ def status(inputs: Inputs) -> int:
             [str(place) for place in places if place.usable],
             of_commands(runs),
         ]
-        print("\n\n".join("\n".join(lines) for lines in blocks if lines), flush=True)
+        print_line("\n\n".join("\n".join(lines) for lines in blocks if lines))
     return exit_status
 
 

@@ -38,6 +38,7 @@ from swift_provider.offload.jobs.sync import Sync
 from swift_provider.offload.jobs.upload import Upload
 from swift_provider.offload.jobs.verify import Verify
 from swift_provider.offload.lock import RunLock, StoreLock, check_not_kept
+from swift_provider.offload.print_line import print_line
 from swift_provider.offload.progress import Progress
 from swift_provider.offload.tally import Tally
 from swift_provider.offload.wanted_media import Wanted
@@ -97,7 +98,7 @@ def _upload(inputs: Inputs, update: Callable[[str], dict[str, Any]] | None) -> i
                 if cache.updated
                 else "The cache is empty: run 'update' first"
             )
-            print(why, file=sys.stderr)
+            print_line(why, sys.stderr)
         with closing(inputs.progress(total)) as progress:
             bandwidth = inputs.bandwidth = Bandwidth(reactor, arguments.bwlimit)
             job = Upload(reactor, store, database, cache, options, progress, bandwidth)
@@ -302,11 +303,9 @@ def _run(
             print_json({**(before or {}), **tally.as_mapping(), **error}, status)
         elif tally.stopped is not None and not job.begun:
             remedy = inputs.remedy()
-            print(f"swift_media_upload: {tally.stopped}{remedy}", file=sys.stderr, flush=True)
+            print_line(f"swift_media_upload: {tally.stopped}{remedy}", sys.stderr)
         else:
-            print(
-                inputs.summary if inputs.arguments.quiet else "\n".join(tally.lines()), flush=True
-            )
+            print_line(inputs.summary if inputs.arguments.quiet else "\n".join(tally.lines()))
         return status
 
     def last_words() -> None:

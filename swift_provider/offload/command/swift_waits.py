@@ -13,6 +13,7 @@ from collections.abc import Callable
 from swift_provider.client import Observer
 from swift_provider.errors import AuthError, SwiftProviderError
 from swift_provider.offload.jobs.members import reason_of
+from swift_provider.offload.print_line import print_line
 
 QUIET_SECONDS = 10.0
 
@@ -89,4 +90,4 @@ def _ignored(count: int) -> None:
 
 
 def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print_line(line, sys.stderr)
