@@ -99,6 +99,15 @@ CASES = [
     ),
     pytest.param(
         "SwiftUploadsFail",
+        [
+            series("synapse_swift_sign_ins_total", "0x138 1x12", 'result="AuthError"'),
+            series("synapse_swift_uploads_dropped_total", "0x138 1x12"),
+        ],
+        False,
+        id="one sign-in failed",
+    ),
+    pytest.param(
+        "SwiftUploadsFail",
         [series("synapse_swift_uploads_dropped_total", "0+2x150")],
         True,
         id="too many uploads wait",
@@ -124,9 +133,21 @@ CASES = [
     ),
     pytest.param(
         "SwiftDiskOverBudget",
-        [series("synapse_swift_local_last_success_timestamp_seconds", "-7200x150")],
+        [
+            series("synapse_swift_local_last_success_timestamp_seconds", "-7200x150"),
+            series("synapse_swift_local_failures_total", "0+1x150", 'reason="database"'),
+        ],
         True,
         id="without max_size",
+    ),
+    pytest.param(
+        "SwiftDiskOverBudget",
+        [
+            series("synapse_swift_local_last_success_timestamp_seconds", "-7200x150"),
+            series("synapse_swift_local_failures_total", "3x150", 'reason="swift"'),
+        ],
+        False,
+        id="passes are rare, because they take long",
     ),
     pytest.param(
         "SwiftMirrorBehind",

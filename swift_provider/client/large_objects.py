@@ -280,7 +280,10 @@ class LargeObjects:
         try:
             await clean_up(self._requester.clock, target, error, together(work))
         except SwiftProviderError as failed:
-            logger.warning("Segments of a failed upload are left over: %s", failed)
+            logger.warning(
+                "Segments of a failed upload are left over, and prune deletes them: %s",
+                failed,
+            )
 
     async def flaw(self, container: str, info: ObjectInfo) -> str | None:
         """Ask for each segment of an object by its name.

@@ -128,7 +128,10 @@ async def upload(
         try:
             found = await clean_up(requester.clock, request.target, error, looking)
         except SwiftProviderError as failed:
-            logger.warning("A damaged object may be left in Swift: %s", failed)
+            logger.warning(
+                "A damaged object may be left in Swift, and verify --deep finds it: %s",
+                failed,
+            )
         if found is None:
             raise
         return found

@@ -109,7 +109,7 @@ class KeeperLock:
         self._warned = True
         logger.warning(
             "%s cannot be locked (%s): if several processes share it, each keeps it "
-            "within its budget",
+            "within its budget. Give only one of them local_disk",
             self._media_store,
             error.strerror,
         )

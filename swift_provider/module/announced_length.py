@@ -41,7 +41,7 @@ def agree_on_length(consumer: Any, info: ObjectInfo, path: str) -> int | None:
     if request is None or announced is None or info.size in (None, announced):
         return announced
     if not path.startswith(_THUMBNAILS):
-        raise _wrong_length(info, f"Synapse announces {announced}")
+        raise _wrong_length(info, announced)
     logger.info("%s has %d bytes, and not %d as in Synapse's database", path, info.size, announced)
     framing = _framing(consumer, request)
     request.responseHeaders.setRawHeaders(b"Content-Length", [b"%d" % (info.size + framing)])
@@ -63,12 +63,12 @@ def check_known_length(info: ObjectInfo, length: int | None) -> None:
     :raises WrongLengthError: if the object has another.
     """
     if length is not None and info.size not in (None, length):
-        raise _wrong_length(info, f"Synapse's database has {length}")
+        raise _wrong_length(info, length)
 
 
-def _wrong_length(info: ObjectInfo, other: str) -> SwiftError:
-    target = Target("GET", None, info.name)
-    return target.error(WrongLengthError, f"it has {info.size} bytes, and {other}")
+def _wrong_length(info: ObjectInfo, length: int) -> SwiftError:
+    reason = f"the object has {info.size} bytes, but Synapse's database says {length}"
+    return Target("GET", None, info.name).error(WrongLengthError, reason)
 
 
 def is_as_announced(request: Request, info: ObjectInfo, path: str) -> bool:

@@ -295,6 +295,8 @@ class DiskKeeper:
         :param other: who does; ``None`` if the disk does not tell.
         """
         self._holder = False
+        if other is not None:
+            self._metrics.lost()
         self._log.lost(self._site.media_store, other)
 
     def _take_over(self, state: State | None) -> None:
@@ -305,6 +307,9 @@ class DiskKeeper:
                 self.upload_failed()
         self._kept_since = time.time()
         self._record.take_over(state, self._kept_since)
+        # The clock may have been set back.
+        succeeded = min(self._record.last_success or self._kept_since, self._kept_since)
+        self._metrics.keeps(succeeded)
         self._log.elected(self._site.media_store)
 
     def _remember(self, done: Mapping[str, float]) -> None:

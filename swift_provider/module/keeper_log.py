@@ -129,8 +129,12 @@ class KeeperLog:
 
     def disk_failed(self, media_store: str, error: OSError, now: float) -> None:
         """The lock or the free space cannot be had."""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "Free some space" if full else "Synapse's user must be able to write there"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "Free some space"
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            remedy = "Synapse's user must be able to write there"
+        else:
+            remedy = "Check the disk and its mount"
         text = f"cannot use {media_store}: {error}. {remedy}"
         self._say(logging.ERROR, _LOOK, text, now)
 

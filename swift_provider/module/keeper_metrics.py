@@ -1,7 +1,8 @@
 """The work on Synapse's disk as Prometheus metrics, in the registry that Synapse exposes.
 
 The labels are those of the provider's other metrics: ``server_name`` and ``container``. Only
-the process that does the work has samples.
+the process that does the work has samples. Gauges go when another process takes over: else an
+alert would go by what this one has seen.
 
 - ``synapse_swift_local_bytes``, ``synapse_swift_local_files``: what media and thumbnails take
   on the disk, as the last run measured it;
@@ -14,11 +15,13 @@ the process that does the work has samples.
   ``version``, ``busy``), or whose process ``died``;
 - ``synapse_swift_local_run_seconds_total``: how long all runs took;
 - ``synapse_swift_local_last_success_timestamp_seconds``: when a run last ended without trouble
-  and within the limits;
+  and within the limits; before the first, when the process began to keep the disk;
 - ``synapse_swift_pruned_objects_total``: objects and segments that were deleted from Swift.
 """
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 from prometheus_client import Counter, Gauge
 
@@ -68,6 +71,19 @@ class KeeperMetrics:
         self._labels = (server_name, container)
         self._max_size = max_size
         self._last = Report()
+
+    def keeps(self, last_success: float) -> None:
+        """This process now keeps the disk.
+
+        :param last_success: when a run of any process last succeeded; if none did, now.
+        """
+        self.succeeded(last_success)
+
+    def lost(self) -> None:
+        """Another process keeps it."""
+        for gauge in (_BYTES, _FILES, _LIMIT, _LAST_SUCCESS):
+            with suppress(KeyError):
+                gauge.remove(*self._labels)
 
     def begun(self) -> None:
         """A run begins: its reports count from zero."""

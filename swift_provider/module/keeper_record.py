@@ -19,6 +19,11 @@ class KeeperRecord:
         self._site = site
         self._state = State()
 
+    @property
+    def last_success(self) -> float | None:
+        """When a run of any process last succeeded, as far as this one knows."""
+        return self._state.last_success
+
     def is_own(self, state: State) -> bool:
         """Whether this process wrote a file: nobody held the lock in between."""
         return bool(self._state.written) and state.written == self._state.written

@@ -130,7 +130,11 @@ class PullBack:
                 fcntl.flock(folder, fcntl.LOCK_UN)
                 os.fsync(folder)
             except OSError as error:  # the file itself is in its place
-                logger.warning("After the pull-back of %s: %s", self._final, error)
+                logger.warning(
+                    "%s is on the disk again, but its folder could not be tidied: %s",
+                    self._final,
+                    error,
+                )
         finally:
             os.close(folder)
 

@@ -175,8 +175,8 @@ async def test_a_run(place: Place, lines: Lines, monkeypatch: pytest.MonkeyPatch
     assert order["repair_kinds"] == ["local"]
     assert place.sample("bytes") == HALF
     assert place.sample("removed_files_total") == 2
-    assert place.sample("last_success_timestamp_seconds") is not None
     state = place.state()
+    assert place.sample("last_success_timestamp_seconds") == state.last_success
     assert (state.holder, state.pid, state.container) == ("main", os.getpid(), place.container)
     assert state.limits["max_size"] == 2 * HALF
     assert state.since <= order["written_since"] <= time.time()
@@ -309,6 +309,24 @@ async def test_one_of_two_works(place: Place, lines: Lines) -> None:
     after = place.state()
     assert (after.holder, after.since) == ("worker2", before.since)
     assert {**after.done, "keep": 0} == {**before.done, "keep": 0}
+
+
+@pytest.mark.parametrize("ago", [5000.0, None])
+async def test_an_alert_knows_the_last_success(place: Place, ago: float | None) -> None:
+    """Also if no run of this process succeeds; without any, it counts from now."""
+    now = time.time()
+    state = State(since=now - 9000.0, last_success=None if ago is None else now - ago)
+    os.makedirs(place.media_store / ".swift_provider")
+    save_state(str(place.media_store), state)
+    place.fake.tell(done(*ALL, troubles={"database": "it is away"}))
+    place.start()
+    await place.runs(1)
+    sample = place.sample("last_success_timestamp_seconds")
+    assert sample is not None
+    if ago is None:
+        assert sample >= now
+    else:
+        assert sample == state.last_success
 
 
 @pytest.mark.parametrize("how", ["killed", "uploads left", "an upload failed"])
@@ -533,8 +551,10 @@ async def test_the_lock_is_lost_to_another(place: Place, lines: Lines) -> None:
     other = KeeperLock(str(made), "other")
     os.rename(place.media_store / ".swift_provider", place.media_store / "old")
     os.rename(made / ".swift_provider", place.media_store / ".swift_provider")
+    assert place.sample("bytes") == HALF
     await until(lambda: bool(lines(f"other, process {os.getpid()} does")))
     assert not first._holder
+    assert place.sample("bytes") is None, "an alert would go by an old figure"
     other.close()
 
 

@@ -251,6 +251,8 @@ def test_the_disk(place: Place) -> None:
     assert line.endswith("Synapse's user must be able to write there")
     place.log.disk_failed("/srv/media", OSError(errno.ENOSPC, "No space left"), 1.0)
     assert place.lines()[0].endswith("Free some space")
+    place.log.disk_failed("/srv/media", OSError(errno.EIO, "Input/output error"), 1.0)
+    assert place.lines()[0].endswith("Check the disk and its mount")
     place.log.disk_works()
     assert place.log.problems == []
 

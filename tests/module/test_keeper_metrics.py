@@ -50,5 +50,12 @@ def test_reports_are_cumulative() -> None:
     assert sample("local_failures_total", reason="changed") == 1
     assert sample("local_failures_total", reason="swift") == 1
     assert sample("local_last_success_timestamp_seconds") is None
+    metrics.keeps(3.0)
+    assert sample("local_last_success_timestamp_seconds") == 3
     metrics.succeeded(5.0)
     assert sample("local_last_success_timestamp_seconds") == 5
+    for _ in range(2):
+        metrics.lost()
+    for name in ("bytes", "files", "limit_bytes", "last_success_timestamp_seconds"):
+        assert sample(f"local_{name}") is None
+    assert sample("local_removed_files_total") == 4

@@ -160,7 +160,7 @@ def test_bytes_that_are_stored_start_a_run(
     place.fake.tell(done("keep", "repair", "orphans", on_disk=2 * PETA - 1000, files=5))
     storage.make(place.container)
     with running(place.server):
-        place.wait(lambda: place.metric("local_last_success_timestamp_seconds"))
+        place.wait(place.noted)
         place.server.user.upload(b"x" * 10_000)
         place.wait(lambda: len(place.fake.orders) == 2)
         assert place.fake.orders[1]["tasks"] == ["keep"]

@@ -226,7 +226,7 @@ async def test_both_have_another_length(mirrored: Mirrored) -> None:
     mirrored.here.new_log()
     assert await there(mirrored.here.download_status, uri) == 500
     (line,) = [line for line in mirrored.here.new_log() if " ERROR " in line]
-    assert f"has {len(FILE) - 1} bytes, and Synapse announces {len(FILE)}" in line
+    assert f"has {len(FILE) - 1} bytes, but Synapse's database says {len(FILE)}" in line
 
 
 async def test_the_first_has_another_length_than_is_pulled_back(mirrored: Mirrored) -> None:

@@ -210,7 +210,7 @@ class MirrorSet:
             elif isinstance(error, WrongLengthError):
                 self._doubt(path, other)
                 logger.warning(
-                    "%s comes from %s, for another place has a wrong object: %s. "
+                    "%s comes from %s, because another place has a wrong object: %s. "
                     "swift_media_upload verify names all such media",
                     path,
                     member.name,

@@ -73,6 +73,7 @@ def _judge_quota(findings: Findings, whose: str, quota: Quota) -> bool:
                 "quota",
                 f"the quota of the {whose} ({text(most)}) is used up: remove something, or have "
                 "it raised",
+                by_server=True,
             )
         elif left < _LITTLE * most:
             findings.note("quota", f"only {text(left)} of the {whose}'s {text(most)} are left")

@@ -109,6 +109,7 @@ class Trial:
                     f"{self._prefix}expiry",
                     f"a new object is not kept: {flaw}. Ask the cloud's operator, or take another "
                     "container",
+                    by_server=True,
                 )
         except SwiftProviderError as error:
             self._failed("read", error)

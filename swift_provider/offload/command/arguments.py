@@ -65,11 +65,11 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(
         prog="swift_media_upload",
         description="Move Synapse's old media from its disk to OpenStack Swift.",
-        epilog="Exit status: 0 all done; 1 some files failed, verify found media without an "
-        "intact copy, sync different objects, or status something wrong; 2 wrong usage or "
-        "configuration; 3 Swift or the database is unreachable or refuses access, or the disk is "
-        "full; 130 interrupted; 141 the reader of standard output closed it. COMMAND --help shows "
-        "the options of a command.",
+        epilog="Exit status: 0 all done, or ended by --max-duration; 1 some files failed, verify "
+        "found media without an intact copy, sync different objects, or status something wrong; 2 "
+        "wrong usage or configuration; 3 Swift or the database is unreachable or refuses access, "
+        "or the disk is full; 130 interrupted; 141 the reader of standard output closed it. "
+        "COMMAND --help shows the options of a command.",
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     _add_common(top, suppressed=False)
@@ -396,7 +396,7 @@ def _add_entry(to: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
         "--threadpool-size",
         metavar="N",
         type=_count,
-        help="how many files to handle at once (default: 40)",
+        help="how many files to handle at once (default: the entry's threadpool_size, or 40)",
     )
 
 
@@ -466,7 +466,7 @@ def _add_upload(to: argparse.ArgumentParser) -> None:
     to.add_argument(
         "--even-so",
         action="store_true",
-        help="with --delete: accept a place in Swift that no entry of homeserver.yaml names, so "
-        "that Synapse will not find the files; or one of an entry's places without its mirrors; or "
-        "one that depends on the environment",
+        help="with --delete: delete although no entry of homeserver.yaml names the place in Swift, "
+        "so that Synapse will not find the files; or although it is one of several mirrors, or the "
+        "environment chooses the cloud",
     )

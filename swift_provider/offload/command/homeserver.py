@@ -360,7 +360,8 @@ def _read_mapping(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             content = yaml.safe_load(file)
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+        remedy = ". Run as Synapse's user" if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"cannot read {path}: {error.strerror}{remedy}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         # The parser's message may quote a word of the line, perhaps a password.
         mark = getattr(error, "problem_mark", None)

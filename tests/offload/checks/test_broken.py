@@ -319,7 +319,7 @@ def test_a_quota_that_is_used_up(checked: Checked, keystone: Keystone, swift: Sw
     owner = account_of(keystone, swift, checked.account)
     headers = {"X-Container-Meta-Quota-Bytes": "0"}
     owner.call("POST", checked.objects.container, headers=headers)
-    line = checked.wrong(2)
+    line = checked.wrong(3)
     assert line == (
         "wrong   quota: the quota of the container (0 bytes) is used up: remove something, or "
         "have it raised"
@@ -372,7 +372,7 @@ def test_objects_that_expire(checked: Checked, front: Front) -> None:
             answer.headers["X-Delete-At"] = "4102444800"
 
     front.change = expires
-    line = checked.wrong(2)
+    line = checked.wrong(3)
     assert line.startswith("wrong   expiry: a new object is not kept: Swift will delete it")
 
 
