@@ -65,7 +65,7 @@ _LONGEST_MARK = 256
 
 #: The least ``segment_size`` of the configuration. A smaller one in an object's metadata is not
 #: this client's, and thousands of segments would have to be hashed.
-_LEAST_SEGMENT_BYTES = 1024 * 1024
+LEAST_SEGMENT_BYTES = 1024 * 1024
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _CRC32 = re.compile(r"[0-9a-f]{8}")
@@ -243,7 +243,7 @@ def _timestamp(headers: Headers) -> float | None:
 
 def _segment_size(headers: Headers) -> int | None:
     size = _number(headers, SEGMENT_SIZE_HEADER)
-    return None if size is None or size < _LEAST_SEGMENT_BYTES else size
+    return None if size is None or size < LEAST_SEGMENT_BYTES else size
 
 
 def _number(headers: Headers, name: bytes) -> int | None:

@@ -44,7 +44,7 @@ from swift_provider.client.symlinks import link_itself
 from swift_provider.client.together import together
 from swift_provider.client.upload_bodies import BytesBody
 from swift_provider.client.upload_sources import UploadSource
-from swift_provider.client.uploads import upload
+from swift_provider.client.uploads import check_stored, upload
 from swift_provider.errors import (
     ContainerNotFoundError,
     DamagedError,
@@ -179,6 +179,7 @@ class LargeObjects:
         )
 
         async def handle(exchange: Exchange) -> ObjectInfo:
+            check_stored(request, exchange)
             info = object_info(manifest.name, exchange.headers, manifest.size)
             await drained(exchange)
             if info.etag != manifest.etag:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from swift_provider.client import json_body
 from swift_provider.client.answers import (
     ATTEMPT_HEADER,
+    LEAST_SEGMENT_BYTES,
     SEGMENT_SIZE_HEADER,
     ObjectInfo,
     crc32_mark,
@@ -68,6 +69,11 @@ class Cut(NamedTuple):
         if not others:
             return first
         return first if {first} == {first, *others[:-1]} and 0 < others[-1] <= first else None
+
+    @property
+    def is_noted(self) -> bool:
+        """Whether the metadata of a large object tell that it is cut so."""
+        return self.segment_size is not None and self.segment_size >= LEAST_SEGMENT_BYTES
 
     def segments(self, prefix: str) -> Iterator[Segment]:
         """The segments; their names begin with ``prefix``."""

@@ -92,14 +92,7 @@ async def upload(
     )
 
     async def compare(exchange: Exchange) -> Uploaded:
-        if exchange.status == 202:
-            # Swift stored nothing: a PUT or DELETE with a newer timestamp came before
-            # ("Object PUT returning 202 for 409" in its proxy/controllers/obj.py).
-            raise request.target.error(
-                ServerBusyError,
-                "Swift has a newer object, or a newer deletion, of this name",
-                status=exchange.status,
-            )
+        check_stored(request, exchange)
         etag = normal_etag(header(exchange.headers, b"ETag"))
         if etag != sent[-1].md5:
             wrong.add(etag)
@@ -135,6 +128,23 @@ async def upload(
         if found is None:
             raise
         return found
+
+
+def check_stored(request: Request, exchange: Exchange) -> None:
+    """Refuse an answer to the PUT of an object or a manifest by which nothing was stored.
+
+    A PUT or DELETE with a newer timestamp came before ("Object PUT returning 202 for 409" in
+    Swift's proxy/controllers/obj.py). The ETag does not show it: that of a manifest is set by the
+    middleware for any 2xx.
+
+    :raises ServerBusyError: if it is one.
+    """
+    if exchange.status == 202:
+        raise request.target.error(
+            ServerBusyError,
+            "Swift has a newer object, or a newer deletion, of this name",
+            status=exchange.status,
+        )
 
 
 def _not_proven(etag: str) -> str:

@@ -362,6 +362,31 @@ async def test_a_manifest_that_is_refused_early_costs_its_connection(
     assert [one.status for one in faulty.proxy.requests if manifest[1] in one.path] == [401, 201]
 
 
+@pytest.mark.parametrize("times", [1, None])
+async def test_a_manifest_that_swift_does_not_store(
+    faulty: Faulty,
+    cutting: Callable[..., Place],
+    container: str,
+    make_file: MakeFile,
+    raw: Raw,
+    times: int | None,
+) -> None:
+    """202: a newer object, or a newer deletion, is there. The ETag is right all the same."""
+    content = content_of(SIZE)
+    headers = {"ETag": f'"{slo_etag(content)}"'}
+    manifest = ("PUT", "multipart-manifest=put")
+    faulty.proxy.add(Answer(202, after=None, headers=headers, times=times, match=manifest))
+    store = cutting(patience=SHORT_PATIENCE)
+    if times is None:
+        with pytest.raises(ServerBusyError, match="newer object"):
+            await store.put("name", make_file(content))
+        assert raw.names(container) == []
+    else:
+        await store.put("name", make_file(content))
+        assert await stored(store, "name") == content
+    assert len(raw.names(f"{container}_segments")) == 4
+
+
 @pytest.mark.parametrize("if_absent", [False, True])
 @pytest.mark.parametrize("times", [1, None])
 async def test_a_manifest_whose_answer_is_lost_is_a_success(

@@ -11,7 +11,10 @@ import pytest_twisted
 from twisted.internet import reactor
 
 from swift_provider.client import Place, SwiftClient, copy
+from swift_provider.client.request import Request
+from swift_provider.client.requester import drained
 from swift_provider.errors import DamagedError, KeptError
+from tests.client.test_copying import put_slo
 from tests.client.trouble import (
     MIB,
     SHORT_PATIENCE,
@@ -91,6 +94,21 @@ async def test_a_manifest_that_is_not_shown(
     del metadata["x-object-meta-segment-size"]
     with pytest.raises(KeptError, match="does not show"):
         await soon(begin(copy(ceph, openstack, "name")))
+
+
+@pytest.mark.parametrize("sizes", [[2 * MIB, MIB, 2 * MIB], [500_000] * 3], ids=["uneven", "small"])
+async def test_a_cut_that_no_metadata_tell(
+    ceph: Place, openstack: Place, make_file: MakeFile, sizes: list[int]
+) -> None:
+    """Ceph shows no manifest: the object is cut anew, so that the copy can be relied on."""
+    content = await put_slo(openstack, "name", sizes)
+    headers = {b"X-Object-Meta-Content-Crc32": f"{zlib.crc32(content):08x}".encode()}
+    note = Request("POST", openstack.container, "name", headers=headers)
+    await openstack.client.requester.perform(note, drained)
+    await soon(begin(copy(openstack, ceph, "name")))
+    found = await ceph.head("name")
+    assert await ceph.flaw(found) is None
+    assert await stored(ceph, "name") == content
 
 
 async def test_a_segment_that_is_damaged(

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from swift_provider.client import ListedObject, ObjectInfo, Place
 
+#: The MD5 of no bytes.
+_OF_NOTHING = "d41d8cd98f00b204e9800998ecf8427e"
+
 
 @dataclass
 class Found:
@@ -32,10 +35,14 @@ class Found:
 
 
 def look_the_same(listed: Sequence[ListedObject | None]) -> bool:
-    """Whether rows of listings are those of equal plain objects. The ETag of a large object
-    is not in a listing, so it never looks the same.
+    """Whether rows of listings are those of equal plain objects.
+
+    The ETag of a large object is not in a listing, so it never looks the same. Swift lists a
+    static one with the MD5 of its manifest, which is different in each place. Ceph RGW lists it
+    with the MD5 of nothing, and so does Swift a dynamic one.
     """
-    return len({(one.size, one.etag) for one in listed if one is not None}) == 1
+    rows = {(one.size, one.etag) for one in listed if one is not None}
+    return len(rows) == 1 and all(etag != _OF_NOTHING for _, etag in rows)
 
 
 def same_content(one: ObjectInfo, other: ObjectInfo) -> bool | None:
