@@ -46,6 +46,7 @@ from swift_provider.offload.jobs.prune_rules import (
     check_homeserver,
     doubt_everywhere,
     objection,
+    other_homeserver,
 )
 from swift_provider.offload.media_names import LOCAL, REMOTE, ROOTS, media_of_object, shown
 from swift_provider.offload.parallel import Item, Items, in_parallel
@@ -125,6 +126,13 @@ class Prune(Job[Tally]):
         self._prunable = Prunable(store, options, self._now, configured)
         self._found = Found(others=self._prunable.others)
         self._plan_in_use = DeferredLock()
+
+    @property
+    def doubt(self) -> str | None:
+        """What the objects so far say against deleting from any place, also if the run has
+        stopped; ``None`` for nothing.
+        """
+        return other_homeserver(self._found, self._options)
 
     async def _work(self) -> None:
         in_thread = self.threads.lookups.run

@@ -96,11 +96,12 @@ class EachTally(Tally):
 
 
 async def in_turn(
-    places: Sequence[Place], run_one: Callable[[Place, AskOthers], Awaitable[None]]
+    places: Sequence[Place], run_one: Callable[[Place, AskOthers], Awaitable[str | None]]
 ) -> None:
     """Run ``prune`` for each place, so that all have been looked at before any deletes.
 
-    :param run_one: does the run of one place, and gives it what to ask.
+    :param run_one: does the run of one place, and gives it what to ask. Its result is the
+        doubt of a run that stopped before it asked; ``None`` for none.
     """
     doubts: dict[str, str] = {}
 
@@ -119,8 +120,10 @@ async def in_turn(
             others = [f"{name}: {text}" for name, text in doubts.items() if name != place.name]
             return "; ".join(others) or None
 
-        await run_one(place, ask_others)
+        doubt = await run_one(place, ask_others)
         if not asked:
+            if doubt is not None:
+                doubts[place.name] = doubt
             await run_from(number + 1)
 
     await run_from(0)
@@ -166,9 +169,9 @@ class PruneEach:
         self.tally.finish()
         return self.tally
 
-    async def _run_one(self, place: Place, ask_others: AskOthers) -> None:
+    async def _run_one(self, place: Place, ask_others: AskOthers) -> str | None:
         if self.tally.interrupted:
-            return
+            return None
         job = self._make(place, Named(self.progress, place.name), ask_others)
         self._running.append(job)
         self.tally.parts[place.name] = job.tally
@@ -181,3 +184,4 @@ class PruneEach:
             if not job.begun:
                 self.tally.unreached.add(place.name)
         self.begun |= job.begun
+        return job.doubt

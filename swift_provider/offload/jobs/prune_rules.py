@@ -167,7 +167,7 @@ def objection(
     :param activity: when Synapse last recorded that media were stored or looked at.
     """
     return (
-        _other_homeserver(found, options)
+        other_homeserver(found, options)
         or _older_database(found, activity, wording)
         or _share_too_large(found, options, wording)
         or _newest_unknown(found, options, wording)
@@ -184,13 +184,14 @@ def doubt_everywhere(
     place may have objects in the others, where they may have lost their marks.
     """
     return (
-        _other_homeserver(found, options)
+        other_homeserver(found, options)
         or _older_database(found, activity, wording)
         or _newest_unknown(found, options, wording)
     )
 
 
-def _other_homeserver(found: Found, options: Options) -> str | None:
+def other_homeserver(found: Found, options: Options) -> str | None:
+    """Whether objects without a mark may be those of another homeserver; ``None`` if not."""
     if not (options.unmarked and found.others):
         return None
     names = ", ".join(shown(name) for name in sorted(found.others)[:_OTHERS_SHOWN])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from swift_provider.config import MIB
+from swift_provider.offload.jobs.prune import AskOthers
+from swift_provider.offload.jobs.prune_each import in_turn
 from tests.offload.mirrors import Mirrors, closed_url
 from tests.offload.synapse_store import SynapseStore
 
@@ -85,6 +88,21 @@ def test_one_place_shows_another_homeserver(mirrors: Mirrors, store: SynapseStor
     for name, before in (("a", ""), ("b", "a: ")):
         refused = summary["members"][name]["refused"]
         assert refused.startswith(f"{before}another homeserver (other.example) has objects")
+
+
+@pytest.mark.parametrize("stops", ["a", "b"])
+async def test_a_place_that_stops_early_is_heard(stops: str) -> None:
+    """What it has seen counts for the other, whichever is looked at first."""
+    told: dict[str, str | None] = {}
+
+    async def run_one(place: Any, ask_others: AskOthers) -> str | None:
+        if place.name == stops:
+            return "another homeserver"
+        told[place.name] = await ask_others(None)
+        return None
+
+    await in_turn([SimpleNamespace(name=name) for name in "ab"], run_one)  # type: ignore[misc]
+    assert list(told.values()) == [f"{stops}: another homeserver"]
 
 
 def test_one_place_is_down(mirrors: Mirrors, store: SynapseStore) -> None:
