@@ -56,6 +56,9 @@ class KeeperLock:
             if self._descriptor is not None and _is_at(
                 self._descriptor, lock_path(self._media_store)
             ):
+                if self._is_locked:
+                    # A file server forgets the locks of a host that it did not hear of.
+                    fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return False
         except OSError:
             self.close()
@@ -168,4 +171,8 @@ def holder_of(media_store: str) -> str | None:
 
 
 def _name_in(descriptor: int) -> str | None:
-    return os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or None
+    try:
+        name = os.pread(descriptor, 200, 0)
+    except OSError:  # On some network file systems a lock keeps others from reading.
+        return None
+    return name.decode("utf-8", "replace").strip() or None

@@ -39,10 +39,16 @@ def set_mark(media_store: str, mark: Mark) -> None:
 
 def mark_time(media_store: str, mark: Mark) -> int | None:
     """When it was set, in nanoseconds since the epoch; ``None`` if it is not. Blocking."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return os.lstat(_path(media_store, mark)).st_mtime_ns
+        # By opening it: NFS shows the time that another host has set only then.
+        descriptor = os.open(_path(media_store, mark), flags)
     except OSError:
         return None
+    try:
+        return os.fstat(descriptor).st_mtime_ns
+    finally:
+        os.close(descriptor)
 
 
 def seconds_of(mark_ns: int) -> float:

@@ -75,8 +75,9 @@ class DiskLook:
         elected, self._elected = not self._elected, True
         if elected:
             remove_leftovers(self._media_store)
-        repair = self._when(Mark.REPAIR)
+        # In this order: a mark that is set in between stays.
         self._repair = mark_time(self._media_store, Mark.REPAIR)
+        repair = self._when(Mark.REPAIR)
         return Look(
             True,
             elected=elected,

@@ -206,18 +206,12 @@ class DiskPlan:
             ).fetchall()
         return int(taken)
 
-    def by_name(
-        self, kinds: Iterable[str], written_before_ms: int, size: int
-    ) -> Iterator[list[Media]]:
-        """The media of these kinds, sorted by the names of their files, page by page.
-
-        :param written_before_ms: none with a file that was written later.
-        """
+    def by_name(self, kinds: Iterable[str], size: int) -> Iterator[list[Media]]:
+        """The media of these kinds, sorted by the names of their files, page by page."""
         wanted = ", ".join(f"'{kind}'" for kind in sorted(kinds))
         sql = (
             "SELECT work.origin, media_id, work.filesystem_id, work.type FROM work "
             f"JOIN disk ON disk.rowid = place WHERE work.type IN ({wanted}) "
-            f"AND disk.written < {written_before_ms:d} "
             # Swift lists the objects of "a.org/" before those of "a/".
             "ORDER BY work.type, work.origin || '/', work.filesystem_id"
         )

@@ -44,6 +44,34 @@ def test_a_killed_process_lets_go(tmp_path: Path) -> None:
     KeeperLock(str(tmp_path), "two").close()
 
 
+def test_a_server_that_forgets_the_lock(tmp_path: Path) -> None:
+    """NFS does so after it did not hear of a host for a while. The holder notices."""
+    lock = KeeperLock(str(tmp_path), "one")
+    assert lock.renew() is False
+    assert lock._descriptor is not None
+    fcntl.flock(lock._descriptor, fcntl.LOCK_UN)
+    other = KeeperLock(str(tmp_path), "other")
+    with pytest.raises(BlockingIOError):
+        lock.renew()
+    assert (holder_of(str(tmp_path)) or "").startswith("other, process ")
+    lock.close()
+    other.close()
+
+
+def test_a_lock_that_keeps_others_from_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On some network file systems nobody can read a file that is locked."""
+
+    def denied(*arguments: object) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    lock = KeeperLock(str(tmp_path), "one")
+    monkeypatch.setattr(os, "pread", denied)
+    assert holder_of(str(tmp_path)) == "a process of Synapse"
+    lock.close()
+
+
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk without room for the file is the one that needs a keeper most."""
 

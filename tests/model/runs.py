@@ -285,7 +285,7 @@ def run_keep(world: World) -> None:
             if what == "repair":
                 kinds = frozenset((LOCAL, REMOTE))
                 return keep.Repair(
-                    _CLOCK, store, database, plan, base_path, kinds, 2**60, Progress()
+                    _CLOCK, store, database, plan, base_path, kinds, 2.0**60, Progress()
                 )
             search = orphans.Search(plan, database, base_path, HERE, need.young_seconds)
             return orphans.Orphans(_CLOCK, store, search, another, Progress())

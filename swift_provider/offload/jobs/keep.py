@@ -5,7 +5,9 @@ Both are run for the module (:mod:`swift_provider.offload.keeper`), not by a com
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -13,7 +15,7 @@ from swift_provider.client import Store
 from swift_provider.errors import ObjectNotFoundError
 from swift_provider.offload.batches import Batches
 from swift_provider.offload.database import Database
-from swift_provider.offload.disk import Expected, is_thumbnail, is_young
+from swift_provider.offload.disk import Expected, is_thumbnail, is_young, written_at
 from swift_provider.offload.disk_plan import DiskPlan, Need, Victim, Why
 from swift_provider.offload.feed import PAGE_MEDIA, Feed, Hints, MediaWork, NoHints
 from swift_provider.offload.jobs.member_hints import MemberHints
@@ -171,8 +173,8 @@ class Repair(Offloading):
 
     :param plan: with the media on the disk.
     :param kinds: ``local``, ``remote``: which media.
-    :param written_before_ms: milliseconds since the epoch; the module is still busy with what
-        was written later.
+    :param written_before: seconds since the epoch; the module is still busy with the files that
+        were written later.
     """
 
     #: The others get what they lack, although no person has seen the mistake yet.
@@ -186,18 +188,18 @@ class Repair(Offloading):
         plan: DiskPlan,
         base_path: str,
         kinds: frozenset[str],
-        written_before_ms: int,
+        written_before: float,
         progress: Progress,
     ) -> None:
         super().__init__(reactor, store, progress, base_path, delete=False, proof=True)
         self._database = database
         self._plan = plan
         self._kinds = kinds
-        self._written_before_ms = written_before_ms
+        self._written_before = written_before
 
     async def _work(self) -> None:
         listing: Hints = MemberHints(self.members)
-        pages = self._plan.by_name(self._kinds, self._written_before_ms, PAGE_MEDIA)
+        pages = self._plan.by_name(self._kinds, PAGE_MEDIA)
         feed = Feed(
             self.threads.lookups, self._database, pages, self._base_path, listing, self._leave_out
         )
@@ -233,13 +235,20 @@ class Repair(Offloading):
         if len(answers.errors) == len(self.members.all):
             answers.or_fail()
         self._lacking(file.path, answers.errors)
-        if absent:
+        if absent and not await self.threads.lookups.run(self._is_new, file):
             holders = [
                 member
                 for member in self.members.all
                 if member not in absent and member not in answers.errors
             ]
             await self._offload(media, file, absent, absent, holders=holders)
+
+    def _is_new(self, file: Expected) -> bool:
+        """Blocking. A media may have new thumbnails, and a content whose upload failed."""
+        with suppress(FileNotFoundError):
+            status = os.lstat(f"{self._base_path}/{file.path}")
+            return written_at(status) >= self._written_before
+        return False
 
     async def _ask(
         self, file: Expected, hints: Mapping[Member, Hint], member: Member

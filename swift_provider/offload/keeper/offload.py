@@ -146,7 +146,7 @@ async def _repair(tools: Tools, store: Store) -> None:
         plan,
         order.media_store,
         order.repair_kinds,
-        int((time.time() - order.quiet_seconds) * 1000),
+        time.time() - order.quiet_seconds,
         tools.log,
     )
     tools.reporter.follow(job.tally)

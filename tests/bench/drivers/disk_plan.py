@@ -57,7 +57,7 @@ def main() -> None:
         plan.quiet_bytes(need.quiet_before_ms())
         orphans = sum(map(len, plan.orphans(PAGE_MEDIA)))
         victims = sum(map(len, plan.victims(need, PAGE_MEDIA)))
-        media = sum(map(len, plan.by_name((LOCAL, REMOTE), OLD_MS * 2, PAGE_MEDIA)))
+        media = sum(map(len, plan.by_name((LOCAL, REMOTE), PAGE_MEDIA)))
     print(victims, media - orphans)
 
 

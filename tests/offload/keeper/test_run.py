@@ -179,6 +179,17 @@ def test_repair(keeper: Keeper, objects: Objects) -> None:
     assert (report.uploaded, report.removed, report.done) == (2, 0, [Task.REPAIR])
 
 
+def test_repair_beside_a_new_thumbnail(keeper: Keeper, objects: Objects) -> None:
+    """A new picture whose upload failed is shown: its thumbnail is new, and was uploaded."""
+    store = keeper.store
+    content = store.add_local("media000")
+    store.written = None
+    thumbnails = [store.add_thumbnail("media000"), store.add_thumbnail("media000", width=64)]
+    objects[thumbnails[0]] = b"thumbnail"
+    keeper.run(Task.REPAIR, older_than=1, repair_kinds=frozenset({"local"}))
+    assert objects.names() == {content, thumbnails[0]}
+
+
 def test_repair_of_a_kind(keeper: Keeper, objects: Objects) -> None:
     """Media that the module would not store are left alone."""
     store = keeper.store
