@@ -81,6 +81,8 @@ class DirectAccess:
             return False
         if info.owner != self._owner or info.expires or info.dynamic_large:
             return False
+        if links.storage_url != await self._client.requester.storage_url():
+            return False  # The account has moved since the check.
         # A container's key opens nothing in another container.
         if is_symlink(info, self._container, links.storage_url):
             return False

@@ -422,7 +422,9 @@ class Requester:
         if status == 407:
             body = b""  # the proxy's, which may repeat the password for the proxy
         # Some gateways repeat the request that they refuse.
-        secrets = header_secrets(authorization.headers.values())
+        shown = [*authorization.headers.values()]
+        proxy = self._transport.proxy_authorization(request.url(authorization.storage_url))
+        secrets = header_secrets([*shown, proxy] if proxy else shown)
         body = secrets.hidden(body.decode("utf-8", "replace")).encode("utf-8")
         if status in (408, 499) or request.size:
             # After 408 and 499 the server has lost the framing of this connection. And a

@@ -30,7 +30,7 @@ from swift_provider.errors import (
     ObjectNotFoundError,
     SwiftProviderError,
 )
-from swift_provider.module.client_request import is_head
+from swift_provider.module.client_request import only_looks
 from swift_provider.module.failed_uploads import FailedUploads
 from swift_provider.module.keeper_start import disk_keeper
 from swift_provider.module.known_length import known_length
@@ -177,15 +177,21 @@ class SwiftStorageProviderBackend(StorageProvider):
     async def _upload_in_background(self, path: str, file: WaitingFile) -> None:
         try:
             source = file.open()
-        except FileNotFoundError:
-            # Synapse deleted the media, or swift_media_upload has already moved the file.
-            logger.warning("%s is not uploaded to Swift: it is no longer on the disk", path)
         except (SwiftProviderError, OSError) as error:
+            if isinstance(error, FileNotFoundError) and self._is_mounted(path):
+                # Synapse deleted the media, or swift_media_upload has already moved the file.
+                logger.warning("%s is not uploaded to Swift: it is no longer on the disk", path)
+                return
             self._note_failure()
             error_for_client(error, "store", path, self._failed.level(path))
         else:
             with contextlib.suppress(SynapseError):  # error_for_client() has logged it
                 await self._upload(path, source)
+
+    def _is_mounted(self, path: str) -> bool:
+        """Whether the folder of all media of this kind is there."""
+        folder = os.path.join(self._media_store or "", path.partition("/")[0])
+        return self._media_store is None or os.path.isdir(folder)
 
     async def _upload(self, path: str, source: FileSource) -> None:
         upload = begin_for_caller(self._put, path, source)
@@ -223,8 +229,8 @@ class SwiftStorageProviderBackend(StorageProvider):
             await self._store.put(path, source)
 
     async def fetch(self, path: str, file_info: FileInfo) -> Responder | None:
-        """Look for a file, and begin to download it. For a HEAD request, or a client that
-        will be sent to Swift, only look for it.
+        """Look for a file, and begin to download it. Only look for it if Synapse probably needs
+        nothing of it, or if the client will be sent to Swift.
 
         :returns: ``None`` if Swift says that there is no such object, and only then; also
             for a file of the URL preview cache, which this provider never stores.
@@ -237,7 +243,7 @@ class SwiftStorageProviderBackend(StorageProvider):
             links = self._redirecting.links_for(path, file_info)
         try:
             download, links = await make_deferred_yieldable(
-                begin_for_caller(self._find, path, is_head(), links)
+                begin_for_caller(self._find, path, only_looks(file_info), links)
             )
         except ObjectNotFoundError as error:
             self._files.drop(path)
@@ -255,15 +261,15 @@ class SwiftStorageProviderBackend(StorageProvider):
         return RedirectResponder(links, self._metrics.redirected, *rest)
 
     async def _find(
-        self, path: str, head: bool, links: Links | None
+        self, path: str, looks: bool, links: Links | None
     ) -> tuple[Download | LaterDownload, Links | None]:
         """:returns: the download, and what makes a URL for it; ``None`` to stream it."""
         # A file in memory is served from there, also while Swift is unreachable.
-        if (head or links is not None) and not self._files.has(path):
+        if (looks or links is not None) and not self._files.has(path):
             info = await self._files.head(path)
             if self._redirecting is None or not await self._redirecting.allows(path, info, links):
                 links = None
-            if head or links is not None:
+            if looks or links is not None:
                 return LaterDownload(info, partial(self._files.get, path)), links
         return await self._files.get(path), None
 

@@ -74,8 +74,11 @@ class RedirectResponder(SwiftResponder):
         return succeed(None)
 
     def _may_redirect(self, request: Request) -> bool:
+        # A homeserver's signature (Server-Server API, "Request Authentication").
+        if _asked(request, b"Authorization").lower().startswith("x-matrix"):
+            return False
         # A browser that asks in this mode gives up when it is led to another origin.
-        if request.getHeader("Sec-Fetch-Mode") == "same-origin":
+        if _asked(request, b"Sec-Fetch-Mode") == "same-origin":
             return False
         if _mode(request) == "cors" and not self._links.allows_cors:
             return False
@@ -109,14 +112,19 @@ def _header(request: Request, name: str) -> str:
     return request.responseHeaders.getRawHeaders(name, [""])[0]
 
 
+def _asked(request: Request, name: bytes) -> str:
+    """A header of the request, which may hold any bytes; empty if there is none."""
+    return (request.getHeader(name) or b"").decode("latin-1")
+
+
 def _mode(request: Request) -> str:
     """How a browser uses the answer; empty if the client does not say.
 
     Older browsers send no ``Sec-Fetch-Mode``. With ``Origin`` they ask by CORS.
     """
-    if request.getHeader("Origin"):
+    if _asked(request, b"Origin"):
         return "cors"
-    mode = request.getHeader("Sec-Fetch-Mode") or ""
+    mode = _asked(request, b"Sec-Fetch-Mode")
     return mode if mode in _MODES else ""
 
 

@@ -4,12 +4,17 @@ The Matrix specification ("Content repository") lets a homeserver answer a clien
 download or thumbnail request with 307: always on the authenticated endpoints, on the old
 ones only if the client asks for it by ``allow_redirect=true``. Everything else is
 streamed, and so is everything while temporary URLs are not known to work.
+
+Homeservers ask on the old endpoints, too, with ``allow_redirect=true`` and
+``allow_remote=false``. They are not redirected: Synapse would keep Swift's
+``application/octet-stream`` as the type of the media, and take an error of Swift for one of this
+homeserver.
 """
 
 from __future__ import annotations
 
 import logging
-import re
+import time
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -18,7 +23,7 @@ from synapse.module_api import ModuleApi, make_deferred_yieldable
 
 from swift_provider.client import DirectAccess, Links, ObjectInfo, Store
 from swift_provider.errors import SwiftProviderError
-from swift_provider.module.client_request import request_in_context
+from swift_provider.module.client_request import AUTHENTICATED, OLD, request_in_context
 from swift_provider.module.log_context import begin_for_caller
 
 logger = logging.getLogger(__name__)
@@ -37,8 +42,9 @@ PROVEN_SECONDS = 2 * GOOD_SECONDS
 #: of processor time (measured on loopback), and media never change.
 SMALL_FILES = 10_000
 
-_AUTHENTICATED = re.compile(r"/_matrix/client/v1/media/(download|thumbnail)/")
-_OLD = re.compile(r"/_matrix/media/(?:r0|v1|v3)/(download|thumbnail)/")
+#: If the system's clock was set by more seconds than this since a check, what that check has
+#: learned of Swift's time does not hold any more.
+MOST_SET = 30.0
 
 
 class Redirecting:
@@ -59,6 +65,8 @@ class Redirecting:
         self._api = api
         self._next = self._wait = FIRST_SECONDS
         self._proven_at = 0.0
+        self._call: Any = None
+        self._clock_offset = 0.0
         self._small: dict[str, None] = {}
         self._said: tuple[str, ...] | None = None
 
@@ -66,13 +74,15 @@ class Redirecting:
 
     async def check(self) -> None:
         """Find out whether temporary URLs work, log it, and schedule the next check."""
+        self._call = None
+        self._clock_offset = _clock_offset()
         try:
             verdict = await make_deferred_yieldable(begin_for_caller(self._access.check))
             self._conclude(verdict.links, verdict.flaws, verdict.warnings)
         except SwiftProviderError as error:
             self._cannot_tell(error)
         finally:
-            self._reactor.callLater(
+            self._call = self._reactor.callLater(
                 self._next, self._api.run_as_background_process, "swift_check_redirect", self.check
             )
 
@@ -138,6 +148,8 @@ class Redirecting:
         :param path: of the file.
         :returns: ``None`` to stream the file.
         """
+        if abs(_clock_offset() - self._clock_offset) > MOST_SET:
+            self._check_anew()
         if self.links is None:
             return None
         if path in self._small:
@@ -154,6 +166,13 @@ class Redirecting:
         if thumbnail is not None and 0 < thumbnail.length <= self._above:
             return None
         return self.links
+
+    def _check_anew(self) -> None:
+        """The clock was set: the URLs' times would be wrong, and the next check late."""
+        self.links = None
+        if self._call is not None:
+            self._call.reset(0)
+            self._call = None
 
     async def allows(self, path: str, info: ObjectInfo, links: Links | None) -> bool:
         """Whether a client may be sent to an object.
@@ -187,7 +206,14 @@ def redirectable_endpoint(url: str) -> str | None:
     :param url: path and query, as Synapse logs it.
     """
     path, _, query = url.partition("?")
-    match = _AUTHENTICATED.match(path)
-    if match is None and parse_qs(query).get("allow_redirect", [""])[-1] == "true":
-        match = _OLD.match(path)
+    match = AUTHENTICATED.match(path)
+    if match is None:
+        asked = {name: values[-1] for name, values in parse_qs(query).items()}
+        if asked.get("allow_redirect") == "true" and asked.get("allow_remote") != "false":
+            match = OLD.match(path)
     return match[1] if match else None
+
+
+def _clock_offset() -> float:
+    """Changes only when the system's clock is set, or the machine was suspended."""
+    return time.time() - time.monotonic()

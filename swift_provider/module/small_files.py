@@ -124,7 +124,8 @@ class SmallFiles:
 
     def _needs_no_proof(self, file: MemoryFile) -> bool:
         age = self._age(file)
-        paused = self._clock.seconds() < self._paused_until
+        # If the clock was set back, the pause is over.
+        paused = 0 < self._paused_until - self._clock.seconds() <= PAUSE_SECONDS
         return age <= PROVEN_SECONDS or (paused and age <= UNREACHABLE_SECONDS)
 
     def _age(self, file: MemoryFile) -> float:

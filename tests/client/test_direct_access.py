@@ -525,6 +525,8 @@ async def test_plain_objects(
     await store.put("o", make_file(b"x" * size))
     info = await store.head("o")
     assert await access.allows(info, links) is allowed
+    moved = replace(links, storage_url=f"{links.storage_url}-before")
+    assert not await access.allows(info, moved), "the account has moved since the check"
     assert (await fetched(links.url(info.name, "a").url)).content == b"x" * size
 
 

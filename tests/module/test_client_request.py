@@ -6,12 +6,13 @@ import io
 
 import pytest
 from synapse.logging.context import ContextRequest, LoggingContext
+from synapse.media._base import FileInfo, ThumbnailInfo
 from synapse.media.media_storage import MultipartFileConsumer
 from twisted.internet.testing import StringTransport
 from twisted.protocols.ftp import FileConsumer
 from twisted.web.http import HTTPChannel, Request
 
-from swift_provider.module.client_request import is_head, request_behind
+from swift_provider.module.client_request import only_looks, request_behind
 
 
 def context_of(method: str, url: str = "") -> LoggingContext:
@@ -30,18 +31,40 @@ def context_of(method: str, url: str = "") -> LoggingContext:
     return LoggingContext(name="1", server_name="here", request=request)
 
 
+def file(server: str | None = None, thumbnail: ThumbnailInfo | None = None) -> FileInfo:
+    return FileInfo(server_name=server, file_id="b", thumbnail=thumbnail)
+
+
 @pytest.mark.parametrize(("method", "expected"), [("HEAD", True), ("GET", False), ("POST", False)])
 def test_the_method_is_in_the_log_context(method: str, expected: bool) -> None:
-    """Only the log context of a HEAD request is one."""
+    """For a HEAD request Synapse needs nothing of the file."""
     with context_of(method):
-        assert is_head() is expected
+        assert only_looks(file()) is expected
+
+
+@pytest.mark.parametrize("prefix", ["/_matrix/client/v1/media", "/_matrix/media/v3"])
+@pytest.mark.parametrize(
+    ("endpoint", "of", "expected"),
+    [
+        ("thumbnail", file("other"), True),
+        ("thumbnail", file("other", ThumbnailInfo(1, 1, "crop", "image/png", 1)), False),
+        ("thumbnail", file(), False),
+        ("download", file("other"), False),
+    ],
+)
+def test_thumbnails_of_remote_media(
+    prefix: str, endpoint: str, of: FileInfo, expected: bool
+) -> None:
+    """Synapse fetches the original before it looks for the thumbnail."""
+    with context_of("GET", f"{prefix}/{endpoint}/other/b?width=1&height=1"):
+        assert only_looks(of) is expected
 
 
 def test_log_contexts_without_a_request() -> None:
     """Neither the sentinel nor a background process is a HEAD request."""
-    assert not is_head()
+    assert not only_looks(file())
     with LoggingContext(name="background", server_name="here"):
-        assert not is_head()
+        assert not only_looks(file())
 
 
 def test_a_part_of_a_request_has_its_method() -> None:
@@ -50,7 +73,7 @@ def test_a_part_of_a_request_has_its_method() -> None:
         context_of("HEAD") as whole,
         LoggingContext(name="part", server_name="here", parent_context=whole),
     ):
-        assert is_head()
+        assert only_looks(file())
 
 
 def test_the_request_behind_a_consumer() -> None:

@@ -79,6 +79,32 @@ async def test_failed_upload_in_the_background(servers: Servers) -> None:
     assert " swift_store-" in line
 
 
+@pytest.mark.parametrize("is_away", [True, False])
+async def test_files_that_are_gone_while_their_uploads_wait(
+    servers: Servers, is_away: bool
+) -> None:
+    """If only one is gone, Synapse has deleted it. If the disk is away, the uploads failed."""
+    hold = Stall(ON_REQUEST, times=None, match=("PUT", servers.second))
+    servers.proxy.add(hold)
+    # One more than may run at once.
+    for number in range(41):
+        uri = await there(servers.here.user.upload, b"%d" % number)
+    path, folder = media_path(uri), servers.here.media_store / "local_content"
+    away = folder.with_name("away")
+    if is_away:
+        folder.rename(away)
+    else:
+        (servers.here.media_store / path).unlink()
+    servers.here.new_log()
+    servers.proxy.clear()
+    hold.release()
+    line = await there(_wait_for_line, servers.here, path)
+    if is_away:
+        away.rename(folder)
+    assert (" ERROR " if is_away else " WARNING ") in line
+    assert ("it is no longer on the disk" in line) is not is_away
+
+
 async def test_broken_body_goes_on(servers: Servers) -> None:
     """A download that breaks twice arrives whole."""
     uri = await there(servers.here.user.upload, BIG)

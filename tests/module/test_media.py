@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.module.conftest import Servers
 from tests.module.homeservers import media_path, there
+from tests.module.test_faults import noise
 
 
 def picture(width: int = 800, height: int = 600, seed: int = 0) -> bytes:
@@ -89,6 +90,22 @@ async def test_remote_media_are_kept_in_swift(servers: Servers) -> None:
     assert await there(user.download, uri) == content
     assert await there(user.thumbnail, uri, 96, 96) == thumbnail
     assert len(_remote_downloads(servers)) == asked == 1
+
+
+async def test_a_remote_thumbnail_needs_no_original(servers: Servers) -> None:
+    """Synapse fetches the original first, and drops it: its bytes stay in Swift."""
+    content = noise()
+    uri = await there(servers.peer.user.upload, content, "image/png")
+    user = servers.here.user
+    thumbnail = await there(user.thumbnail, uri, 96, 96)
+    await there(servers.storage.wait_for, servers.second, "-image-png-scale")
+    servers.here.lose_disk()
+    await servers.proxy.wait_idle()
+    servers.proxy.requests.clear()
+    assert await there(user.thumbnail, uri, 96, 96) == thumbnail
+    got = [seen.path for seen in servers.proxy.requests if seen.method == "GET"]
+    assert got
+    assert not [path for path in got if "remote_content" in path]
 
 
 async def test_remote_media_without_local_storage(servers: Servers) -> None:

@@ -285,19 +285,34 @@ def test_object_that_is_not_ours(place: Place, headers: dict[str, str]) -> None:
     assert (answer.status_code, answer.content) == (200, LARGE)
 
 
-def test_federation_is_streamed(place: Place, tmp_path: Path) -> None:
-    """Another homeserver gets the bytes: only clients are redirected."""
+@pytest.mark.parametrize(
+    ("authenticated", "endpoint"),
+    [(True, "federation/v1/media/download"), (False, "media/v3/download")],
+)
+def test_federation_is_streamed(
+    place: Place, tmp_path: Path, authenticated: bool, endpoint: str
+) -> None:
+    """Another homeserver gets the bytes: only clients are redirected.
+
+    For a client that asks it on its old endpoint, Synapse asks on the old one, too.
+    """
     uri = place.store(LARGE)
     place.homeserver.new_log()
-    peer = Homeserver(tmp_path / "peer", make_ca(tmp_path / "ca"))
+    peer = Homeserver(
+        tmp_path / "peer",
+        make_ca(tmp_path / "ca"),
+        config={"enable_authenticated_media": False},
+    )
     try:
         peer.start()
-        assert peer.user.download(uri) == LARGE
+        answer = peer.user.request("GET", uri, authenticated=authenticated)
+        assert (answer.content, answer.headers["Content-Type"]) == (LARGE, "image/png")
     finally:
         peer.stop()
-    asked = [line for line in place.homeserver.new_log() if '"GET /_matrix/federation/v1' in line]
-    assert [line for line in asked if "/media/download/" in line and "B 200 " in line]
-    assert not [line for line in asked if "B 307 " in line]
+    log = [line for line in place.homeserver.new_log() if "Processed request" in line]
+    asked = [line for line in log if f'"GET /_matrix/{endpoint}/' in line]
+    assert [line for line in asked if "B 200 " in line]
+    assert not [line for line in log if "B 307 " in line]
 
 
 def test_metrics_and_request_log(place: Place) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -31,6 +32,7 @@ from swift_provider.errors import (
     Target,
     UntrustedServerError,
 )
+from swift_provider.module import redirecting as redirecting_module
 from swift_provider.module.later_download import LaterDownload
 from swift_provider.module.redirect_responder import RedirectResponder, redirect
 from swift_provider.module.redirecting import (
@@ -72,7 +74,8 @@ def request_with(**headers: str) -> tuple[Request, StringTransport]:
     request.method, request.clientproto = b"GET", b"HTTP/1.1"
     request.path = request.uri = b"/_matrix/client/v1/media/download/here/media"
     for name, value in headers.items():
-        request.requestHeaders.setRawHeaders(name.replace("_", "-"), [value])
+        raw = [value.encode("latin-1")]
+        request.requestHeaders.setRawHeaders(name.replace("_", "-").encode(), raw)
     request.setHeader(b"Content-Type", b"text/html; charset=UTF-8")
     request.setHeader(b"Content-Disposition", b"attachment; filename=a.html")
     request.setHeader(b"Content-Length", b"%d" % len(BODY))
@@ -105,15 +108,18 @@ async def test_redirect_asks_for_nothing(place: Setup) -> None:  # noqa: F811
         ({"Sec_Fetch_Mode": "same-origin"}, False),
         ({"Sec_Fetch_Mode": "cors"}, False),
         ({"Origin": "https://app.example"}, False),
+        ({"Origin": "\xff"}, False),
+        ({"Sec_Fetch_Mode": "\xff"}, True),
+        ({"Authorization": 'X-Matrix origin="other.example",key="",sig=""'}, False),
     ],
 )
 async def test_without_cors(place: Setup, headers: dict[str, str], redirected: bool) -> None:  # noqa: F811
     """If pages may not read Swift's answers, their requests by JavaScript are streamed.
 
-    So are those that may not leave the origin, whatever Swift allows.
+    So are those that may not leave the origin, and other homeservers', whatever Swift allows.
     """
     request, wire = request_with(**headers)
-    allows_cors = headers.get("Sec_Fetch_Mode") == "same-origin"
+    allows_cors = headers.get("Sec_Fetch_Mode") == "same-origin" or "Authorization" in headers
     responder = await responder_of(place, links(allows_cors))
     with responder:
         await responder.write_to_consumer(request)
@@ -242,6 +248,11 @@ async def test_client_hangs_up_before_the_download_begins(
         ("/_matrix/media/r0/thumbnail/a/b?allow_redirect=true&width=1", "thumbnail"),
         ("/_matrix/media/v3/download/a/b", None),
         ("/_matrix/media/v3/download/a/b?allow_redirect=false", None),
+        # As Synapse asks another homeserver (its ``download_media_v3``).
+        (
+            "/_matrix/media/v3/download/a/b?allow_remote=false&timeout_ms=20000&allow_redirect=true",
+            None,
+        ),
         ("/_matrix/media/v3/download/a/b?xallow_redirect=true", None),
         ("/_matrix/federation/v1/media/download/b?allow_redirect=true", None),
         ("/_matrix/client/v1/media/preview_url?url=x", None),
@@ -341,6 +352,26 @@ async def test_small_files_are_remembered(ready: Redirecting, monkeypatch: Any) 
         assert ready.links_for("two", file) is None
         assert await ready.allows("four", object_info("four", Headers(), 10), ready.links) is False
         assert ready.links_for("three", file) is not None, "'two' was asked for before it"
+
+
+@pytest.mark.parametrize("seconds", [-36_000.0, 36_000.0])
+def test_the_clock_is_set(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the check has learned of Swift's time is wrong now: files are streamed until the next
+    one, which begins at once.
+    """
+    clock = Clock()
+    some = redirecting(clock, Verdict(links()), Verdict(links()))
+    Deferred.fromCoroutine(some.check())
+    offset = time.time() - time.monotonic()
+    monkeypatch.setattr(redirecting_module, "_clock_offset", lambda: offset + seconds)
+    file = FileInfo(server_name=None, file_id="b")
+    with context_of("GET", "/_matrix/client/v1/media/download/a/b"):
+        assert some.links_for("path", file) is None
+        assert some.links_for("path", file) is None
+    clock.advance(0)
+    with context_of("GET", "/_matrix/client/v1/media/download/a/b"):
+        assert some.links_for("path", file) is not None
+    assert len(clock.getDelayedCalls()) == 1
 
 
 # The checks

@@ -561,6 +561,22 @@ async def test_clock_is_set_back(place: Setup) -> None:
     assert isinstance(await _error(place.begin()), ObjectNotFoundError)
 
 
+async def test_clock_is_set_back_in_an_outage(place: Setup) -> None:
+    """The pause between two HEADs does not last until the clock is where it was."""
+    await place.warm()
+    place.proxy.add(Answer(**OUTAGE))
+    place.clock.advance(PROVEN_SECONDS + 1)
+    assert await place.get() == SMALL
+    place.clock.rightNow -= 36_000
+    place.proxy.clear()
+    for _ in range(2):
+        assert await place.get() == SMALL
+    place.proxy.requests.clear()
+    place.clock.advance(PROVEN_SECONDS + 1)
+    assert await place.get() == SMALL
+    assert place.requests() == ["HEAD"]
+
+
 async def test_swift_is_unreachable(place: Setup, caplog: pytest.LogCaptureFixture) -> None:
     """While Swift is unreachable, a file that was proven is served, for a day; one HEAD in a
     minute asks whether it still is.

@@ -127,6 +127,14 @@ class Transport:
         proxy, endpoint = proxied
         return _ThroughProxy(ProxyAgent(endpoint, self.reactor, pool), proxy)
 
+    def proxy_authorization(self, url: bytes) -> bytes | None:
+        """What a request for this URL shows to a proxy; ``None`` if it shows nothing.
+
+        In a tunnel the proxy sees no request.
+        """
+        proxied = self._plain_proxy(url)
+        return None if proxied is None else proxied[0].authorization
+
     def _plain_proxy(self, url: bytes) -> tuple[Proxy, IStreamClientEndpoint] | None:
         """The proxy for an ``http://`` URL; https goes through a tunnel instead."""
         if not url.startswith(b"http://"):

@@ -162,7 +162,7 @@ class Authenticator:
         self._token = None
         now = self._reactor.seconds()
         since_last, self._rejected_at = now - self._rejected_at, now
-        if since_last >= self._rejection_seconds:
+        if not 0 <= since_last < self._rejection_seconds:  # The clock may have been set back.
             self._rejection_seconds = FIRST_REJECTION_SECONDS
             return
         # Swift would probably reject the next token too, and each request would begin

@@ -6,7 +6,7 @@ import random
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 import pytest_twisted
@@ -247,6 +247,32 @@ async def test_a_wrong_password_says_so(
     assert faulty.proxy.connections_ever == 0
 
 
+@pytest.mark.usefixtures("straight_to_keystone")
+@pytest.mark.parametrize("status", [403, 502])
+async def test_a_proxy_that_repeats_the_request(
+    hidden: Hidden,
+    container: str,
+    rude: Any,
+    environment: pytest.MonkeyPatch,
+    make_faulty: Callable[..., Awaitable[Faulty]],
+    status: int,
+) -> None:
+    """What it repeats of the password is not shown."""
+    faulty = await make_faulty()
+    shown = b64encode(f"user:{PASSWORD}".encode())
+    page = b"Proxy-Authorization: Basic %b refused\r\n\r\n" % shown
+    head = b"HTTP/1.1 %d No\r\nContent-Length: %d\r\nConnection: close" % (status, len(page))
+    rude.answer = head + b"\r\n\r\n" + page
+    environment.setenv(
+        "http_proxy", f"http://user:{quote(PASSWORD, safe='')}@127.0.0.1:{rude.port}"
+    )
+    with pytest.raises(SwiftProviderError, match=str(status)) as caught:
+        await Place(hidden.client(faulty, patience=NO_TIME), container).get("object")
+    text = f"{caught.value!r} {caught.value}"
+    assert "Proxy-Authorization: Basic *** refused" in text
+    assert shown.decode() not in text
+
+
 # Refused
 
 
@@ -288,7 +314,8 @@ async def rude(environment: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     factory.noisy = False
     factory.answer, factory.open, factory.inside = None, 0, b""
     listening = reactor.listenTCP(0, factory, interface="127.0.0.1")
-    environment.setenv("https_proxy", f"http://127.0.0.1:{listening.getHost().port}")
+    factory.port = listening.getHost().port
+    environment.setenv("https_proxy", f"http://127.0.0.1:{factory.port}")
     yield factory
     await listening.stopListening()
 

@@ -251,6 +251,16 @@ def test_swift_rejects_everything(harness: Harness) -> None:
     assert isinstance(harness.get(), Authorization)
 
 
+def test_a_rejection_after_the_clock_was_set_back(harness: Harness) -> None:
+    """It is not the second in quick succession."""
+    harness.clock.advance(36_000)
+    harness.auth.reject(harness.get())
+    second = harness.get()
+    harness.clock.rightNow -= 30_000
+    harness.auth.reject(second)
+    assert isinstance(harness.get(), Authorization)
+
+
 def test_a_rejection_does_not_shorten_keystones_pause(harness: Harness) -> None:
     """Keystone's request to wait still holds if Swift rejects the old token during it."""
     harness.keystone.lifetime = 5.0
