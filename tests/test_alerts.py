@@ -100,11 +100,26 @@ CASES = [
     pytest.param(
         "SwiftUploadsFail",
         [
-            series("synapse_swift_sign_ins_total", "0x138 1x12", 'result="AuthError"'),
-            series("synapse_swift_uploads_dropped_total", "0x138 1x12"),
+            series("synapse_swift_sign_ins_total", "0x138 2x12", 'result="AuthError"'),
+            series("synapse_swift_sign_ins_total", "7x139 8x11", 'result="issued"'),
         ],
         False,
-        id="one sign-in failed",
+        id="two sign-ins failed, and the next did not",
+    ),
+    pytest.param(
+        "SwiftUploadsFail",
+        [
+            series("synapse_swift_sign_ins_total", "0x138 1x12", 'result="AuthError"'),
+            series("synapse_swift_sign_ins_total", "7x150", 'result="issued"'),
+        ],
+        True,
+        id="the only sign-in of a quiet hour failed",
+    ),
+    pytest.param(
+        "SwiftUploadsFail",
+        [series("synapse_swift_uploads_dropped_total", "0x138 1x12")],
+        True,
+        id="an upload was dropped",
     ),
     pytest.param(
         "SwiftUploadsFail",

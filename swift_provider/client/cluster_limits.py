@@ -112,7 +112,9 @@ class Cluster:
         """The limits; the usual ones where the cluster does not say."""
         await self._asking.acquire()
         try:
-            if self._limits_are_old and self._clock.seconds() >= self._ask_again_at:
+            # Also if the clock was set back.
+            waits = 0 < self._ask_again_at - self._clock.seconds() <= ASK_AGAIN_SECONDS
+            if self._limits_are_old and not waits:
                 answer = await self._ask()
                 if answer is not None:
                     self._limits, self._limits_are_old = answer, False

@@ -143,7 +143,10 @@ class Tries:
         asked: float | None = getattr(error, "retry_after", None)
         if asked is not None:
             delay = max(delay, asked)
-        if self._clock.seconds() + delay > self._began + patience.limit(reached=reached):
+        now = self._clock.seconds()
+        # If the clock was set back, as from now: or the retries would go on for as long.
+        self._began = min(self._began, now)
+        if now + delay > self._began + patience.limit(reached=reached):
             return None
         return delay
 

@@ -56,9 +56,7 @@ class KeeperLock:
             if self._descriptor is not None and _is_at(
                 self._descriptor, lock_path(self._media_store)
             ):
-                if self._is_locked:
-                    # A file server forgets the locks of a host that it did not hear of.
-                    fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._lock_again(self._descriptor)
                 return False
         except OSError:
             self.close()
@@ -67,6 +65,16 @@ class KeeperLock:
         self.close()
         self._take()
         return not had_none
+
+    def _lock_again(self, descriptor: int) -> None:
+        """A file server forgets the locks of a host that it did not hear of."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        else:
+            self._is_locked = True
 
     def close(self) -> None:
         """Release the lock. A second call does nothing."""

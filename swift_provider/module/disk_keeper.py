@@ -212,6 +212,7 @@ class DiskKeeper:
         seconds = time.monotonic() - self._asked
         if seconds >= HANG_SECONDS:
             self._hangs = True
+            self._metrics.failed("hangs")
             self._log.disk_hangs(self._site.media_store, seconds)
 
     def _watch_process(self) -> None:
@@ -220,10 +221,12 @@ class DiskKeeper:
         if process is None or process.is_ending:
             return
         if time.monotonic() - process.heard > SILENT_SECONDS:
+            self._metrics.failed("silent")
             self._log.silent(SILENT_SECONDS, time.time())
             process.stop()
         elif process.idle > SILENT_SECONDS:
             # It is not ended: what it waits for may answer after all.
+            self._metrics.failed("stuck")
             self._log.stuck(process.idle, time.time())
 
     async def _on_the_disk(self, function: Callable[..., Result], *arguments: object) -> Result:
@@ -250,6 +253,7 @@ class DiskKeeper:
             try:
                 look = await self._on_the_disk(self._disk.look)
             except OSError as error:
+                self._metrics.failed("disk")
                 self._log.disk_failed(self._site.media_store, error, time.time())
                 if self._holder and not self._disk.holds:
                     self._lose(None)
@@ -281,6 +285,8 @@ class DiskKeeper:
             self._schedule.upload_failed(_monotonic(look.repair))
         if look.pruned is not None:
             self._remember({Task.PRUNE.value: look.pruned})
+        if not look.holder:
+            self._metrics.lost()
         if look.elected:
             self._take_over(look.state)
         elif not look.holder and self._holder is None:
@@ -295,8 +301,6 @@ class DiskKeeper:
         :param other: who does; ``None`` if the disk does not tell.
         """
         self._holder = False
-        if other is not None:
-            self._metrics.lost()
         self._log.lost(self._site.media_store, other)
 
     def _take_over(self, state: State | None) -> None:
@@ -392,6 +396,8 @@ class DiskKeeper:
         else:
             self._log.died(ended.died, now)
             self._metrics.failed("died")
+        if report.over:
+            self._metrics.failed("over")
         success = ended.died is None and not report.troubles and not report.over
         # Other tasks say nothing about the limits.
         success = success and (Task.KEEP in report.done or not self._site.limits.limits_disk)

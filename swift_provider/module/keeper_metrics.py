@@ -11,8 +11,9 @@ alert would go by what this one has seen.
   was removed from the disk;
 - ``synapse_swift_local_repaired_uploads_total``: files that Swift lacked;
 - ``synapse_swift_local_failures_total``: by ``reason``: files that failed, each with the reason
-  that the run gave; and runs with a trouble (``swift``, ``database``, ``disk``, ``refused``,
-  ``version``, ``busy``), or whose process ``died``;
+  that the run gave; runs with a trouble (``swift``, ``database``, ``disk``, ``refused``,
+  ``version``, ``busy``), that end ``over`` the limits, or whose process ``died``, is ``silent``
+  or ``stuck``; and looks at the disk that failed (``disk``) or that ``hangs``;
 - ``synapse_swift_local_run_seconds_total``: how long all runs took;
 - ``synapse_swift_local_last_success_timestamp_seconds``: when a run last ended without trouble
   and within the limits; before the first, when the process began to keep the disk;

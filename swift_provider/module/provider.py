@@ -178,11 +178,12 @@ class SwiftStorageProviderBackend(StorageProvider):
         try:
             source = file.open()
         except (SwiftProviderError, OSError) as error:
+            # Also for a file that is gone: its disk may be away, and come back with it.
+            self._note_failure()
             if isinstance(error, FileNotFoundError) and self._is_mounted(path):
                 # Synapse deleted the media, or swift_media_upload has already moved the file.
                 logger.warning("%s is not uploaded to Swift: it is no longer on the disk", path)
                 return
-            self._note_failure()
             error_for_client(error, "store", path, self._failed.level(path))
         else:
             with contextlib.suppress(SynapseError):  # error_for_client() has logged it

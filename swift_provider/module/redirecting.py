@@ -75,6 +75,8 @@ class Redirecting:
     async def check(self) -> None:
         """Find out whether temporary URLs work, log it, and schedule the next check."""
         self._call = None
+        if self._clock_was_set():
+            self.links = None
         self._clock_offset = _clock_offset()
         try:
             verdict = await make_deferred_yieldable(begin_for_caller(self._access.check))
@@ -88,7 +90,7 @@ class Redirecting:
 
     def _cannot_tell(self, error: SwiftProviderError) -> None:
         """A check had no result, for example because Swift is busy."""
-        proven = self._reactor.seconds() - self._proven_at <= PROVEN_SECONDS
+        proven = 0 <= self._reactor.seconds() - self._proven_at <= PROVEN_SECONDS
         if error.temporary and self.links is not None and proven:
             self._next = FIRST_SECONDS
             logger.info(
@@ -148,7 +150,7 @@ class Redirecting:
         :param path: of the file.
         :returns: ``None`` to stream the file.
         """
-        if abs(_clock_offset() - self._clock_offset) > MOST_SET:
+        if self._clock_was_set():
             self._check_anew()
         if self.links is None:
             return None
@@ -167,8 +169,11 @@ class Redirecting:
             return None
         return self.links
 
+    def _clock_was_set(self) -> bool:
+        """Since the last check began. The URLs' times would be wrong, and the next check late."""
+        return abs(_clock_offset() - self._clock_offset) > MOST_SET
+
     def _check_anew(self) -> None:
-        """The clock was set: the URLs' times would be wrong, and the next check late."""
         self.links = None
         if self._call is not None:
             self._call.reset(0)

@@ -46,6 +46,18 @@ def test_no_try_begins_too_late() -> None:
     assert tries.delay_after(BUSY) is None
 
 
+def test_the_clock_is_set_back() -> None:
+    """The retries do not go on until it is where it was."""
+    clock = Clock()
+    clock.advance(36_000)
+    tries = Tries(PATIENCE, clock)
+    assert tries.delay_after(BUSY) is not None
+    clock.rightNow -= 30_000
+    assert tries.delay_after(BUSY) is not None
+    clock.advance(PATIENCE.total_seconds)
+    assert tries.delay_after(BUSY) is None
+
+
 def test_progress_begins_anew_and_waiting_does_not_count() -> None:
     """Progress resets the count, and excused time does not count."""
     clock = Clock()

@@ -525,7 +525,8 @@ async def test_the_lock_is_deleted(place: Place) -> None:
     assert len(place.fake.pids) == 1
 
 
-async def test_a_disk_that_fails_once(place: Place, lines: Lines) -> None:
+@pytest.mark.parametrize("other_takes_it", [False, True])
+async def test_a_disk_that_fails_once(place: Place, lines: Lines, other_takes_it: bool) -> None:
     """The lock is lost with it, and taken again by a later look."""
     place.fake.tell(EVERYTHING)
     first = place.start("worker1")
@@ -535,8 +536,18 @@ async def test_a_disk_that_fails_once(place: Place, lines: Lines) -> None:
     folder.symlink_to(folder.name)
     await until(lambda: bool(lines("it has lost the lock, and tries to get it again")))
     assert not first._holder
+    assert place.sample("bytes") == HALF
+    assert place.sample("failures_total", reason="disk")
     folder.unlink()
-    os.rename(place.media_store / "away", folder)
+    if other_takes_it:
+        made = place.media_store / "made"
+        made.mkdir()
+        other = KeeperLock(str(made), "other")
+        os.rename(made / ".swift_provider", folder)
+        await until(lambda: place.sample("bytes") is None)
+        other.close()
+    else:
+        os.rename(place.media_store / "away", folder)
     await until(lambda: bool(first._holder))
     assert holder_of(str(place.media_store)) == f"worker1, process {os.getpid()}"
 
@@ -583,6 +594,7 @@ async def test_success_is_that_of_the_disk(place: Place) -> None:
     place.fake.tell(done("prune", pruned=1))
     assert (await place.runs(2))[1]["tasks"] == ["prune"]
     assert place.state().last_success is None
+    assert place.sample("failures_total", reason="over") == 1
 
 
 async def test_nobody_prunes(place: Place, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -374,6 +374,18 @@ def test_the_clock_is_set(seconds: float, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(clock.getDelayedCalls()) == 1
 
 
+def test_the_clock_is_set_before_a_check_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links that only an earlier check has seen to work are not used any more."""
+    clock = Clock()
+    busy = Target("GET", "c", "o").error(ServerBusyError, "busy")
+    some = redirecting(clock, Verdict(links()), busy)
+    Deferred.fromCoroutine(some.check())
+    offset = time.time() - time.monotonic()
+    monkeypatch.setattr(redirecting_module, "_clock_offset", lambda: offset + 60)
+    clock.advance(GOOD_SECONDS)
+    assert some.links is None
+
+
 # The checks
 
 

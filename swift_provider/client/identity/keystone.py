@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +30,7 @@ from swift_provider.client.identity.keystone_session import (
 )
 from swift_provider.client.identity.storage_url import filled, usable_url
 from swift_provider.client.retry import retry_after_seconds
-from swift_provider.client.secrets_hidden import Secrets, clean
+from swift_provider.client.secrets_hidden import Secrets, clean, header_secrets
 from swift_provider.errors import AuthError, AuthUnavailableError, ConfigError
 
 _SHOWN_CHARACTERS = 400
@@ -226,9 +227,18 @@ class Keystone:
     def _safe_text(self, error: BaseException) -> str:
         """The error's text as one short line, with the secrets replaced by stars."""
         text = str(error.strerror if isinstance(error, OSError) and error.strerror else error)
-        text = clean(self._secrets.hidden(text))
+        text = clean(self._hidden(text))
         if len(text) > _SHOWN_CHARACTERS:
             text = text[:_SHOWN_CHARACTERS] + "…"
+        return text
+
+    def _hidden(self, text: str) -> str:
+        text = self._secrets.hidden(text)
+        proxy = None
+        with suppress(ConfigError):  # then no request was sent
+            proxy = proxy_for(self.auth_url)
+        if proxy is not None and proxy.authorization is not None:
+            text = header_secrets([proxy.authorization]).hidden(text)
         return text
 
 

@@ -42,6 +42,24 @@ def test_unreachable_proxy(harness: Harness, monkeypatch: pytest.MonkeyPatch) ->
     )
 
 
+@pytest.mark.parametrize("status", [400, 403, 502])
+def test_a_proxy_that_repeats_its_password(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """In an error that looks like Keystone's; it is not shown."""
+    secret = base64.b64encode(b"user:pa/ss%w@rd").decode()
+    host = harness.keystone.url.split("/")[2]
+    monkeypatch.setenv("http_proxy", f"http://user:pa%2Fss%25w%40rd@{host}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    url = "http://keystone.example:5000/v3"
+    harness.sign_in_to(auth_options={"auth_url": url, "user_id": "u", "password": "p4ssw0rd"})
+    body = {"error": {"message": f"Proxy-Authorization: Basic {secret}", "code": status}}
+    harness.keystone.fail(status, json.dumps(body))
+    error = str(harness.get())
+    assert "Proxy-Authorization: Basic ***" in error
+    assert secret not in error
+
+
 @pytest.mark.parametrize("auth_type", ["v3password", "password"])
 def test_slow(harness: Harness, auth_type: str) -> None:
     """A sign-in without an answer ends after the timeout, with a temporary error."""

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
 
 from swift_provider.config import MIB
 from swift_provider.offload.jobs.prune import AskOthers
 from swift_provider.offload.jobs.prune_each import in_turn
 from tests.offload.mirrors import Mirrors, closed_url
 from tests.offload.synapse_store import SynapseStore
+from tests.servers.fault_proxy import FaultProxy
+from tests.servers.faults import Answer
+from tests.servers.keystone import Credentials
+from tests.servers.swift import Swift
 
 
 def _use_later(store: SynapseStore) -> None:
@@ -88,6 +95,30 @@ def test_one_place_shows_another_homeserver(mirrors: Mirrors, store: SynapseStor
     for name, before in (("a", ""), ("b", "a: ")):
         refused = summary["members"][name]["refused"]
         assert refused.startswith(f"{before}another homeserver (other.example) has objects")
+
+
+async def test_the_place_that_shows_it_stops(
+    mirrors: Mirrors, store: SynapseStore, swift: Swift, account: Credentials
+) -> None:
+    """a has the mark of another homeserver, and its segments cannot be listed."""
+    proxy = FaultProxy(reactor, "127.0.0.1", int(swift.url.rpartition(":")[2]))
+    await proxy.start()
+    proxy.add(Answer(503, times=None, match=("GET", f"{mirrors.a.container}_segments")))
+    for number in range(60):
+        store.add_local(f"media-{number:03}")
+    await deferToThread(mirrors.run, "upload", store.base, "--all")
+    theirs = "local_content/th/ei/rs"
+    mirrors.a[theirs] = mirrors.b[theirs] = b"theirs"
+    mirrors.a.post(theirs, {"X-Object-Meta-Matrix-Server": "other.example"})
+    _use_later(store)
+    mirrors.configure(of_a={"storage_url": proxy.url_for(swift.account_url(account.project_id))})
+    run = partial(mirrors.run, "later", "prune", "--delete", "--unmarked", status=2)
+    summary = await deferToThread(run)
+    assert summary["members"]["a"]["stopped"]
+    refused = summary["members"]["b"]["refused"]
+    assert refused.startswith("a: another homeserver (other.example) has objects")
+    assert theirs in mirrors.b.names()
+    await proxy.stop()
 
 
 @pytest.mark.parametrize("stops", ["a", "b"])
