@@ -68,6 +68,9 @@ _LONGEST_MARK = 256
 LEAST_SEGMENT_BYTES = 1024 * 1024
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
+
+#: In Swift's answer to the PUT of a manifest, as text or JSON: what it got for a segment.
+_SEGMENT_NOT_SEEN = re.compile(rb'[,"] ?(?:5\d\d|404|408|429|498|499) [A-Z]')
 _CRC32 = re.compile(r"[0-9a-f]{8}")
 _TIMESTAMP = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 #: Well above any size; ``int`` refuses some thousand digits.
@@ -292,6 +295,12 @@ def error_for(
     # Swift answers so to a URL whose path is not /v1/ACCOUNT/…, too.
     if status == 412 and is_conditional and b"Bad URL" not in body:
         kind, reason = _condition_failed(target.operation)
+    elif status == 409 and target.operation == "DELETE":
+        # DELETE in Swift's obj/server.py. The clocks of two proxies differ a little.
+        kind, reason = ServerBusyError, "Swift has an object, or a deletion, with a later time"
+    elif status == 400 and target.operation == "PUT" and _SEGMENT_NOT_SEEN.search(body):
+        # validate_seg_dict in Swift's middleware slo.py. The segment may be found a little later.
+        kind, reason = ServerBusyError, "Swift could not look at each segment"
     else:
         kind, reason = _meaning(status, wait, body)
     return target.error(

@@ -11,7 +11,7 @@ from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.manifest import Row, joined_etag, rows_of_ours, rows_shown
 from swift_provider.client.request import Request
 from swift_provider.client.requester import Requester
-from swift_provider.client.symlinks import is_symlink
+from swift_provider.client.symlinks import expires_as_link, is_symlink
 from swift_provider.client.together import together
 from swift_provider.errors import ContainerNotFoundError, ObjectNotFoundError
 
@@ -94,8 +94,11 @@ class FlawSearch:
         # link may also expire, and a HEAD does not show that: it shows the target's facts.
         if is_symlink(found, row.container, await self._requester.storage_url()):
             return "", f"is a link to another object, {found.content_location}"
-        if found.expires:
-            return "", "will be deleted by Swift (X-Delete-At)"
+        try:
+            if found.expires or await expires_as_link(self._requester, row.container, found):
+                return "", "will be deleted by Swift (X-Delete-At)"
+        except ObjectNotFoundError:
+            return "", "is gone"
         if found.size != row.size or (row.is_whole and row.etag not in ("", found.etag)):
             return "", "was replaced"
         if found.static_large:

@@ -274,8 +274,9 @@ class LargeObjects:
 
         async def work() -> None:
             for segment in left:
-                request = Request("DELETE", self._container, segment.name, accepts=frozenset({404}))
-                await self._requester.perform(request, drained)
+                request = Request("DELETE", self._container, segment.name)
+                with suppress(ObjectNotFoundError, ContainerNotFoundError):
+                    await self._requester.perform(request, drained)
 
         target = Target("DELETE", self._container, segments[0].name)
         try:
@@ -329,8 +330,8 @@ class LargeObjects:
             or rows_of_ours(info, self._container)
             or []
         )
-        request = Request("DELETE", container, info.name, accepts=frozenset({404}))
-        await self._requester.perform(request, drained)
+        with suppress(ObjectNotFoundError):
+            await self._requester.perform(Request("DELETE", container, info.name), drained)
         for row in rows:
             if is_segment_of(info.name, row.name):
                 await self._delete_segment(row, container)
@@ -339,5 +340,5 @@ class LargeObjects:
         with suppress(ObjectNotFoundError, ContainerNotFoundError):
             found = await self._requester.head(row.container, row.name, newest=True)
             if found.manifest_container == manifest_container:
-                request = Request("DELETE", row.container, row.name, accepts=frozenset({404}))
+                request = Request("DELETE", row.container, row.name)
                 await self._requester.perform(request, drained)

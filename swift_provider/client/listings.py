@@ -17,7 +17,7 @@ from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.json_body import UnreadableError, count, text
 from swift_provider.client.request import Request
 from swift_provider.client.requester import Requester
-from swift_provider.errors import DamagedError
+from swift_provider.errors import DamagedError, RequestRefusedError
 
 #: Rows to ask for at once, Swift's default limit.
 PAGE_ROWS = 10_000
@@ -36,11 +36,17 @@ async def list_objects(
         cache in between may give the same page for every marker, without end.
     :raises SwiftProviderError: if a page could not be had for good.
     """
-    marker = ""
+    query = {"format": "json", "limit": str(PAGE_ROWS), "prefix": prefix, "marker": ""}
     while True:
-        query = {"format": "json", "limit": PAGE_ROWS, "prefix": prefix, "marker": marker}
+        marker = query["marker"]
         request = Request("GET", container, query=urlencode(query, quote_via=quote))
-        page = _rows(request, await requester.perform(request, _read_page))
+        try:
+            page = _rows(request, await requester.perform(request, _read_page))
+        except RequestRefusedError as error:
+            # The cluster's limit is lower (``container_listing_limit``): without one it takes that.
+            if "Maximum limit" not in error.reason or query.pop("limit", None) is None:
+                raise
+            continue
         if not page:
             return
         for row in page:
@@ -51,6 +57,7 @@ async def list_objects(
                     "have another prefix; perhaps a cache in between answers",
                 )
             marker = row.name
+        query["marker"] = marker
         yield page
 
 

@@ -26,7 +26,7 @@ from swift_provider.client.observer import Observer, Progress
 from swift_provider.client.request import Request
 from swift_provider.client.requester import drained
 from swift_provider.client.retry import Patience, Tries
-from swift_provider.client.symlinks import hidden_object, is_symlink
+from swift_provider.client.symlinks import expires_as_link, hidden_object, is_symlink
 from swift_provider.client.upload_sources import LocalFile, UploadSource
 from swift_provider.client.uploads import upload
 from swift_provider.config import RedirectSettings, Settings
@@ -344,6 +344,11 @@ class Place:
         # that there is a link to it.
         if is_symlink(info, self._container, await self._requester.storage_url()):
             return f"it is a link to another object, {info.content_location}"
+        try:
+            if await expires_as_link(self._requester, self._container, info):
+                return "Swift will delete it (X-Delete-At)"
+        except ObjectNotFoundError:
+            return "it is gone"
         if info.static_large:
             return await self.client.large_objects.flaw(self._container, info)
         return None

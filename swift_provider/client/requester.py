@@ -305,7 +305,7 @@ class Requester:
     ) -> Result:
         error: SwiftProviderError
         refused = refused_though_current = 0
-        stale = False
+        stale = asked_container = False
         while True:
             try:
                 return await self._attempt(request, handle, tries)
@@ -319,9 +319,17 @@ class Requester:
                 await next_turn(self.clock)  # until its connection is out of the pool
                 continue
             except ObjectNotFoundError as missing:
+                if asked_container and request.method != "PUT":
+                    raise
+                assert request.container is not None
+                recently = self._seen.recently(request.container)
+                if recently and request.method not in ("PUT", "DELETE"):
+                    raise
                 believed = await self._check_container(request, missing, tries)
                 if believed and request.method != "PUT":
-                    raise
+                    # Perhaps Swift could not ask the container then, and now it can.
+                    asked_container = True
+                    continue
                 error = _odd_404(request, missing) if believed else _not_from_swift(request, 404)
             except _StaleConnectionError as lost:
                 error = lost.error
@@ -386,7 +394,8 @@ class Requester:
         if request.container is not None and not is_from_swift(exchange.headers):
             raise _not_from_swift(request, exchange.status)
         result = await handle(exchange)
-        if request.container is not None and 200 <= exchange.status < 300:
+        # Swift serves an object also if it cannot ask the container.
+        if request.container is not None and request.name is None and exchange.status < 300:
             self._seen.add(request.container, authorization.storage_url)
         return result
 
@@ -469,13 +478,16 @@ class Requester:
     ) -> bool:
         """Find out whether a 404 is about the object or about its container.
 
+        Swift's proxy answers 404 also if it cannot ask the container: to PUT and DELETE always,
+        to GET and HEAD if the container's storage policy is not the first one, because it then
+        looks for the object in the wrong place (``get_container_info`` in its
+        proxy/controllers/base.py).
+
         :param tries: of the operation.
         :returns: whether the 404 is Swift's; if not, the object may be there.
         :raises ContainerNotFoundError: if it is the container that is missing.
         """
         assert request.container is not None
-        if self._seen.recently(request.container) and request.method != "PUT":
-            return True
         # The slot of an upload is not held any more, and what took it may take another one.
         take_slot = request.take_slot if request.lane is Lane.READ else None
         asking = Request("HEAD", request.container, take_slot=take_slot)

@@ -7,6 +7,7 @@ with ``If-None-Match`` gets 412.
 from __future__ import annotations
 
 from swift_provider.client.answers import ObjectInfo
+from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.request import Request
 from swift_provider.client.requester import Requester, drained
 from swift_provider.errors import ObjectExistsError, ObjectNotFoundError, SwiftError, Target
@@ -44,6 +45,27 @@ async def hidden_object(requester: Requester, container: str, name: str) -> Swif
         "a link (X-Symlink-Target) to an object that is gone has this name: delete the link, for "
         "example with 'openstack object delete'",
     )
+
+
+async def expires_as_link(requester: Requester, container: str, info: ObjectInfo) -> bool:
+    """Whether Swift will delete an object whose facts do not show that.
+
+    In a container with versions (``X-Versions-Enabled``) an object's name is a link to its
+    newest version, in the same container's name, and it is the link that expires: see
+    Swift's middleware ``versioned_writes/object_versioning.py``.
+
+    :param info: from a HEAD just before.
+    :raises ObjectNotFoundError: if it is gone.
+    :raises SwiftProviderError: if Swift fails for good.
+    """
+
+    async def expires(exchange: Exchange) -> bool:
+        await drained(exchange)
+        return exchange.headers.hasHeader(b"X-Delete-At")
+
+    if not info.content_location:
+        return False
+    return await requester.perform(link_itself(container, info.name), expires)
 
 
 def link_itself(container: str, name: str) -> Request:

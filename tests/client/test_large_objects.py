@@ -362,6 +362,36 @@ async def test_a_manifest_that_is_refused_early_costs_its_connection(
     assert [one.status for one in faulty.proxy.requests if manifest[1] in one.path] == [401, 201]
 
 
+NOT_SEEN = [
+    b"Errors:\n/c/name/1, 503 Service Unavailable\n",
+    b'{"Errors": [["/c/name/1", "404 Not Found"]], "Response Status": "400 Bad Request"}',
+]
+
+
+@pytest.mark.parametrize("body", NOT_SEEN, ids=["text", "json"])
+@pytest.mark.parametrize("times", [1, None])
+async def test_a_manifest_whose_segments_swift_could_not_look_at(
+    faulty: Faulty,
+    cutting: Callable[..., Place],
+    container: str,
+    make_file: MakeFile,
+    raw: Raw,
+    times: int | None,
+    body: bytes,
+) -> None:
+    """It is retried, and the segments stay: they are whole."""
+    manifest = ("PUT", "multipart-manifest=put")
+    faulty.proxy.add(Answer(400, body, after=None, times=times, match=manifest))
+    store = cutting(patience=SHORT_PATIENCE)
+    if times is None:
+        with pytest.raises(ServerBusyError, match="look at each segment"):
+            await store.put("name", make_file(content_of(SIZE)))
+    else:
+        await store.put("name", make_file(content_of(SIZE)))
+        assert await stored(store, "name") == content_of(SIZE)
+    assert len(raw.names(f"{container}_segments")) == 4
+
+
 @pytest.mark.parametrize("times", [1, None])
 async def test_a_manifest_that_swift_does_not_store(
     faulty: Faulty,

@@ -271,6 +271,22 @@ async def test_an_object_that_expires_is_flawed(
     assert await store.flaw(await store.head("name", newest=True)) is None
 
 
+@pytest.mark.parametrize("is_segment", [False, True])
+async def test_an_expiry_in_a_container_with_versions(
+    cutting: Callable[..., Place], container: str, make_file: MakeFile, raw: Raw, is_segment: bool
+) -> None:
+    """A HEAD does not show it: the name is a link to the newest version, and the link expires."""
+    where = f"{container}_segments" if is_segment else container
+    store = cutting()
+    await store.put("other", make_file(content_of(SIZE)))
+    raw("POST", where, X_Versions_Enabled="true")
+    await store.put("name", make_file(content_of(SIZE if is_segment else 100)))
+    assert await store.flaw(await store.head("name", newest=True)) is None
+    name = next(one for one in raw.names(where) if one.startswith("name"))
+    raw("POST", f"{where}/{name}", X_Delete_At=LATER)
+    assert "X-Delete-At" in str(await store.flaw(await store.head("name", newest=True)))
+
+
 async def test_an_object_that_expires_is_not_taken_for_our_first_attempt(
     faulty: Faulty, container: str, make_file: MakeFile, raw: Raw
 ) -> None:

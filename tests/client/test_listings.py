@@ -36,6 +36,16 @@ async def test_a_listing_is_whole_and_sorted(
     assert {row.etag for page in pages for row in page} == {MD5}
 
 
+async def test_a_cluster_with_a_lower_limit(
+    store: Place, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It refuses more rows than its limit, which nobody knows before."""
+    monkeypatch.setattr("swift_provider.client.listings.PAGE_ROWS", 20_000)
+    await store.put("name", make_file(b"content"))
+    pages = [page async for page in store.list()]
+    assert [[row.name for row in page] for page in pages] == [["name"]]
+
+
 async def test_rows_of_folders_are_left_out(faulty: Faulty, container: str) -> None:
     """A row without a name, which stands for a folder, is not an object."""
     row = {**ROW, "hash": f'"{MD5.upper()}"'}

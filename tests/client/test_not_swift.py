@@ -148,7 +148,7 @@ async def test_a_404_is_believed_if_a_proxy_removes_the_ids(faulty: Faulty, cont
     with pytest.raises(ObjectNotFoundError):
         await store.get("name")
     asked = [(one.method, one.path.rpartition("/")[2]) for one in faulty.proxy.requests[seen:]]
-    assert asked == [("GET", "name"), ("HEAD", container)]
+    assert asked == [("GET", "name"), ("HEAD", container), ("GET", "name")]
 
 
 async def test_a_404_without_an_id_beside_answers_with_one(

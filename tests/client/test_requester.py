@@ -375,6 +375,51 @@ async def test_what_was_seen_at_one_storage_url_proves_nothing_at_another(faulty
     assert seen == [("GET", False), ("GET", False), ("GET", True), ("HEAD", True)]
 
 
+async def test_a_404_of_a_proxy_that_could_not_ask_the_container(
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile
+) -> None:
+    """It says nothing about the object: the container is asked, then the object again."""
+    await store.put("name", make_file(b"content"))
+    asking = faulty.store(container, patience=SHORT_PATIENCE)
+    await asking.head("name")
+    faulty.proxy.add(Answer(404, b"<html>", match=("GET", "/name$")))
+    assert await stored(asking, "name") == b"content"
+    methods = [(one.method, one.path.rpartition("/")[2]) for one in faulty.proxy.requests]
+    assert methods[1:] == [("GET", "name"), ("HEAD", container), ("GET", "name")]
+
+
+@pytest.mark.parametrize("recovers", [False, True])
+async def test_a_404_to_a_deletion(
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile, recovers: bool
+) -> None:
+    """Swift answers so if it cannot ask the container. Nothing was deleted then."""
+    await store.put("name", make_file(b"content"))
+    deleting = faulty.store(container, patience=SHORT_PATIENCE)
+    await deleting.check()
+    times = 1 if recovers else None
+    faulty.proxy.add(
+        Answer(404, b"<html>", times=times, match=("DELETE", "/name$")),
+        Answer(503, times=times, match=("HEAD", f"/{container}$")),
+    )
+    if recovers:
+        assert await deleting.delete("name")
+        assert await stored(store, "name") is None
+    else:
+        with pytest.raises(ServerBusyError):
+            await deleting.delete("name")
+        assert await stored(store, "name") == b"content"
+
+
+async def test_a_deletion_that_comes_too_early(
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile
+) -> None:
+    """409: the proxy that stored the object has a clock that is ahead."""
+    await store.put("name", make_file(b"content"))
+    faulty.proxy.add(Answer(409, match=("DELETE", "/name$")))
+    assert await faulty.store(container).delete("name")
+    assert await stored(store, "name") is None
+
+
 async def test_an_odd_404_is_worth_another_try(
     faulty: Faulty, store: Place, container: str, make_file: MakeFile
 ) -> None:

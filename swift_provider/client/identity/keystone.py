@@ -236,7 +236,7 @@ class Keystone:
         text = self._secrets.hidden(text)
         proxy = None
         with suppress(ConfigError):  # then no request was sent
-            proxy = proxy_for(self.auth_url)
+            proxy = proxy_for(self.auth_url) if self.auth_url else None
         if proxy is not None and proxy.authorization is not None:
             text = header_secrets([proxy.authorization]).hidden(text)
         return text
