@@ -7,7 +7,9 @@ the server is asked to cancel the query.
 
 from __future__ import annotations
 
+import os
 import select
+import signal
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -143,6 +145,22 @@ def explained(error: Exception) -> str | None:
     return None
 
 
+def _cancel(connection: extensions.connection) -> None:
+    """Ask the server to cancel the query, without a wait.
+
+    libpq waits for the server without a limit, and psycopg2 keeps all threads waiting meanwhile.
+    So a child process does it, which ends after a while in any case.
+    """
+    if os.fork():
+        return
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(round(GRACE_SECONDS))
+        connection.cancel()
+    finally:
+        os._exit(0)
+
+
 def _wait(connection: extensions.connection) -> None:
     """Wait until the server has answered.
 
@@ -164,7 +182,7 @@ def _wait(connection: extensions.connection) -> None:
             if ours is not None and ours.stopped and not cancelled:
                 cancelled = True
                 deadline = time.monotonic() + GRACE_SECONDS
-                connection.cancel()
+                _cancel(connection)
         except KeyboardInterrupt:
             if ours is None:
                 raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 import threading
 import time
@@ -193,6 +195,26 @@ def test_stop(postgres_store: SynapseStore) -> None:
         with pytest.raises(DatabaseUnavailableError):
             database.known("local", [("", "x")] * 3)
         assert time.monotonic() - began < 5
+
+
+def test_stop_while_the_server_is_stopped(postgres_store: SynapseStore) -> None:
+    """It takes the request to cancel, and does not answer: nobody waits for that."""
+    with closing(psycopg2.connect(**postgres_store.config.args)) as watcher:
+        with watcher.cursor() as cursor:
+            cursor.execute("SELECT pg_read_file('postmaster.pid')")
+            row = cursor.fetchone()
+        assert row is not None
+        postmaster = int(row[0].split()[0])
+    with closing(Database(postgres_store.config)) as database, _locked(postgres_store):
+        os.kill(postmaster, signal.SIGSTOP)
+        try:
+            threading.Timer(0.3, database.stop).start()
+            began = time.monotonic()
+            with pytest.raises(DatabaseUnavailableError):
+                database.facts(MEDIA)
+            assert time.monotonic() - began < 10
+        finally:
+            os.kill(postmaster, signal.SIGCONT)
 
 
 def _end_sessions(store: SynapseStore) -> int:

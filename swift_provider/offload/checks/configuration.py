@@ -81,6 +81,7 @@ def read_entries(findings: Findings, homeserver: Homeserver) -> list[tuple[str, 
             if key not in _KEYS_OF_AN_ENTRY:
                 findings.wrong("options", unknown(key, _KEYS_OF_AN_ENTRY, where))
         _judge_stores(findings, homeserver.options, where, entry)
+    _judge_what_synapse_refuses(findings, homeserver.options, entries)
     return [
         (f"media_storage_providers[{number}].config", settings)
         for number, settings in zip(numbers, entries, strict=True)
@@ -133,6 +134,26 @@ def _judge_stores(
             "options",
             f"{where}: enable_local_media_storage is false, so a file whose upload to Swift fails "
             "in the background is lost: set store_synchronous to true",
+        )
+
+
+def _judge_what_synapse_refuses(
+    findings: Findings, options: Mapping[str, Any], entries: Sequence[Settings]
+) -> None:
+    """Synapse, or the module in it, does not start with these."""
+    if options.get("backup_media_store_path"):
+        findings.wrong(
+            "options",
+            "Synapse does not start with backup_media_store_path beside media_storage_providers: "
+            "remove backup_media_store_path",
+        )
+    keeping = sum(entry.local_disk is not None for entry in entries)
+    if keeping > 1:
+        findings.wrong("options", f"local_disk is in {keeping} entries: leave it in one")
+    if keeping and options.get("enable_local_media_storage") is False:
+        findings.wrong(
+            "options",
+            "enable_local_media_storage is false, so there is no disk to keep: remove local_disk",
         )
 
 

@@ -119,6 +119,8 @@ class PlaceCheck:
                 return
         except SwiftProviderError as error:
             self._no_container(place, url, error)
+            if self._asked.redirect is not None:
+                redirect.judge_keys(findings, self._asked.redirect, self._redirect_where)
             return
         self.seen = SeenPlace(place, facts.made if facts is not None else "")
         self._tls(url, place)
@@ -134,9 +136,12 @@ class PlaceCheck:
             elif facts is None:
                 return
         if self._asked.redirect is not None:
-            await redirect.judge(
-                findings, place, self._asked.redirect, f"{self._asked.where}.redirect", self._steps
-            )
+            where = self._redirect_where
+            await redirect.judge(findings, place, self._asked.redirect, where, self._steps)
+
+    @property
+    def _redirect_where(self) -> str:
+        return f"{self._asked.where}.redirect"
 
     def _no_account(self, error: SwiftProviderError) -> None:
         self._findings.wrong(

@@ -9,6 +9,14 @@ from swift_provider.offload.checks.findings import Findings
 from swift_provider.offload.checks.steps import Steps
 
 
+def judge_keys(findings: Findings, settings: RedirectSettings, where: str) -> None:
+    """Whether the keys can be read: without them Synapse does not start."""
+    try:
+        read_keys(settings, where)
+    except SwiftProviderError as error:
+        findings.failed("redirect", error)
+
+
 async def judge(
     findings: Findings, place: Place, settings: RedirectSettings, where: str, steps: Steps
 ) -> None:

@@ -351,8 +351,9 @@ def _where(number: int) -> str:
 def _files(path: str) -> list[str]:
     if not os.path.isdir(path):
         return [path]
-    names = sorted(name for name in os.listdir(path) if name.endswith(".yaml"))
-    return [os.path.join(path, name) for name in names]
+    files = [os.path.join(path, name) for name in sorted(os.listdir(path))]
+    # Synapse ignores the others.
+    return [file for file in files if file.endswith(".yaml") and os.path.isfile(file)]
 
 
 def _read_mapping(path: str) -> dict[str, Any]:

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from swift_provider.offload.database_config import DatabaseConfig
 
 _HERE = "this machine"
+_NAME = re.compile(r"[^@/=:\s]+")
+_HOST = re.compile(rf"[\w.:-]+|{_HERE}")
+_PORT = re.compile(r"\d+")
 _LOOPBACK = ("", "localhost", "127.0.0.1", "::1")
 
 
@@ -25,6 +29,10 @@ def place(config: DatabaseConfig) -> str:
     options = _options(config.args)
     if options is None:
         return "a PostgreSQL service"
+    # Of a mistyped connection URL a part of the password may have become one of these.
+    parts = [(_NAME, [_name(options)]), (_HOST, _hosts(options)), (_PORT, _ports(options))]
+    if not all(form.fullmatch(text) for form, texts in parts for text in texts):
+        return "a PostgreSQL database"
     return f"{_name(options)} on {', '.join(_hosts(options))}, port {', '.join(_ports(options))}"
 
 

@@ -91,14 +91,15 @@ def _upload(inputs: Inputs, update: Callable[[str], dict[str, Any]] | None) -> i
         cache = stack.enter_context(closing(Cache(arguments.cache_db)))
         database = stack.enter_context(closing(inputs.database()))
         total = None if arguments.all else cache.count()
-        if total == 0 and not arguments.quiet and cache.count(with_deleted=True) == 0:
-            why = (
-                "Nothing to upload: at the last 'update', all media had been accessed within its "
-                "DURATION"
-                if cache.updated
-                else "The cache is empty: run 'update' first"
-            )
-            print_line(why, sys.stderr)
+        if total == 0 and cache.count(with_deleted=True) == 0:
+            if not cache.updated:
+                print_line("The cache is empty: run 'update' first", sys.stderr)
+            elif not arguments.quiet:
+                print_line(
+                    "Nothing to upload: at the last 'update', all media had been accessed within "
+                    "its DURATION",
+                    sys.stderr,
+                )
         with closing(inputs.progress(total)) as progress:
             bandwidth = inputs.bandwidth = Bandwidth(reactor, arguments.bwlimit)
             job = Upload(reactor, store, database, cache, options, progress, bandwidth)

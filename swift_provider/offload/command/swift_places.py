@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.python.failure import Failure
 
 from swift_provider.client import Place
 from swift_provider.config import Settings
 from swift_provider.errors import AccessDeniedError, SwiftProviderError
-from swift_provider.offload.run_reactor import run_reactor
+from swift_provider.offload.command.run_job import run
 
 #: The time limit on the answer of each place.
 SECONDS = 10.0
@@ -44,14 +45,30 @@ def ask_places(entries: Sequence[Settings]) -> list[SwiftPlace]:
     """Ask all places of some entries at the same time. Runs the reactor.
 
     :returns: one for each place of each entry.
+    :raises KeyboardInterrupt: if a signal came.
     """
-    settings = [member for entry in entries for member in entry.members]
-    return run_reactor(reactor, lambda: _ask_all(settings))
+    asking: list[Deferred[SwiftPlace]] = []
+    interrupted = False
 
+    async def ask_all() -> list[SwiftPlace]:
+        settings = [member for entry in entries for member in entry.members]
+        asking.extend(Deferred.fromCoroutine(_ask(one)) for one in settings)
+        ended = await DeferredList(asking, consumeErrors=True)
+        for _, result in ended:
+            if isinstance(result, Failure) and not interrupted:
+                result.raiseException()
+        return [result for _, result in ended]
 
-async def _ask_all(settings: Sequence[Settings]) -> list[SwiftPlace]:
-    asking = [Deferred.fromCoroutine(_ask(one)) for one in settings]
-    return list(await gatherResults(asking))
+    def stop() -> None:
+        nonlocal interrupted
+        interrupted = True
+        for one in asking:
+            one.cancel()
+
+    places = run(reactor, ask_all, stop, lambda: None, lambda line: None)
+    if interrupted:
+        raise KeyboardInterrupt
+    return places
 
 
 async def _ask(settings: Settings) -> SwiftPlace:

@@ -352,6 +352,38 @@ def test_no_static_large_objects(checked: Checked, front: Front) -> None:
     assert any(line.startswith("note    large files: this Swift") for line in checked.run(0))
 
 
+def test_the_older_option_beside_ours(checked: Checked) -> None:
+    """Synapse takes only one of the two."""
+    checked.homeserver["backup_media_store_path"] = "/srv/backup"
+    assert "remove backup_media_store_path" in checked.wrong(2)
+
+
+def test_no_disk_to_keep(checked: Checked) -> None:
+    """local_disk without local media."""
+    checked.homeserver["enable_local_media_storage"] = False
+    checked.entry["store_synchronous"] = True
+    checked.config["local_disk"] = {"max_size": "1G"}
+    assert checked.wrong(2).endswith("there is no disk to keep: remove local_disk")
+
+
+def test_local_disk_twice(checked: Checked) -> None:
+    """Two entries cannot keep one disk."""
+    checked.config["local_disk"] = {"max_size": "1G"}
+    write = checked.write
+    checked.write = lambda: write({**checked.config, "prefix": "other"})  # type: ignore[method-assign]
+    assert checked.wrong(2) == "wrong   options: local_disk is in 2 entries: leave it in one"
+
+
+def test_a_key_that_cannot_be_read_before_the_container_is_there(checked: Checked) -> None:
+    """Synapse would not start, so it would not create the container."""
+    checked.config |= {
+        "container": f"{checked.objects.container}-new",
+        "create_container": True,
+        "redirect": {"key_path": "/no/such-key"},
+    }
+    assert "redirect.key_path: cannot read /no/such-key: No such file" in checked.wrong(2)
+
+
 def test_a_wrong_clock(checked: Checked, front: Front) -> None:
     """How far it is off, and in which direction."""
 

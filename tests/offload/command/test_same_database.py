@@ -56,6 +56,20 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"database": "postgresql://synapse:Secret99@db/synapse"},
+        {"dbname": "host=db password=Secret99"},
+        {"dsn": "postgresql://synapse:Secr@Secret99@db.example/synapse"},
+        {"dsn": "postgresql://synapse:Secret99/x@db.example/synapse"},
+    ],
+)
+def test_a_mistyped_url_shows_no_password(args: dict[str, str]) -> None:
+    """A part of it may stand where the name, the host or the port should."""
+    assert "Secret99" not in place(_postgres(**args))
+
+
 @pytest.mark.parametrize(("one", "other"), SAME)
 def test_one_database(one: DatabaseConfig, other: DatabaseConfig) -> None:
     """Defaults, aliases and ways to reach this machine make no difference."""

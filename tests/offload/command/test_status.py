@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from dataclasses import asdict
 
@@ -219,6 +220,24 @@ def test_places_that_do_not_answer(mirrors: Mirrors, store: SynapseStore) -> Non
         told = mirrors.script.json("status", store.base, status=1)
     assert 10 <= time.monotonic() - began < 19
     assert [one["reason"] for one in told["members"]] == ["no answer within 10 seconds"] * 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_places_are_asked(
+    mirrors: Mirrors, store: SynapseStore, number: signal.Signals
+) -> None:
+    """The command ends at once."""
+    with silent_url() as one, silent_url() as other:
+        mirrors.configure(of_a={"storage_url": one}, storage_url=other)
+        began = time.monotonic()
+        running = mirrors.script.start("status", store.base)
+        time.sleep(3)
+        running.send_signal(number)
+        _, told = running.communicate(timeout=30)
+    assert time.monotonic() - began < 8
+    assert running.returncode == 130
+    assert "Traceback" not in told
+    assert "Interrupted" in told
 
 
 def test_a_cloud_that_is_not_found(mirrors: Mirrors, store: SynapseStore) -> None:

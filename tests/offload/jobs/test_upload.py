@@ -558,6 +558,8 @@ def test_nothing_left_to_do(offload: Script, store: SynapseStore) -> None:
     early = offload("upload", store.base, "--delete")
     assert early.returncode == 0
     assert early.stderr.splitlines()[1:] == ["The cache is empty: run 'update' first"]
+    quiet = offload("upload", store.base, "--delete", "-q")
+    assert quiet.stderr.splitlines() == ["The cache is empty: run 'update' first"]
     offload("update", store.base, "2m")
     none = offload("upload", store.base, "--delete")
     assert none.returncode == 0
