@@ -85,7 +85,7 @@ async def test_nothing_of_another_length_is_sent(
         assert b"Content-Length: %d" % len(sent) in head
         assert json.loads(sent)["errcode"] == "M_UNKNOWN"
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    for part in (MEDIA, "GET media", f"{len(body)} bytes", f"announces {announced}", "verify"):
+    for part in (MEDIA, "GET media", f"{len(body)} bytes", f"says {announced}", "verify"):
         assert part in line
     await place.nothing_left()
 

@@ -39,7 +39,7 @@ async def test_replaced_object(servers: Servers, size: int, difference: int, met
     assert answer.headers["Content-Type"] == "application/json"
     (line,) = [line for line in servers.here.new_log() if " ERROR " in line]
     assert f" {method}-" in line, "the line carries the request's id"
-    for part in (path, name, f"{size + difference} bytes", f"announces {size}"):
+    for part in (path, name, f"{size + difference} bytes", f"says {size}"):
         assert part in line
     await there(servers.storage.put, servers.main, name, b"x" * size)
     assert await there(servers.here.user.download, uri) == b"x" * size
@@ -72,7 +72,7 @@ async def test_replaced_object_is_not_pulled_back(servers: Servers, difference: 
     with pytest.raises(requests.HTTPError):
         await there(servers.here.user.thumbnail, uri, 96, 96, timeout=ERROR_SECONDS)
     assert not _files(servers, "")
-    (line,) = [line for line in servers.here.new_log() if "database has" in line]
+    (line,) = [line for line in servers.here.new_log() if "database says" in line]
     for part in (" ERROR ", path, f"{len(content) + difference} bytes", str(len(content))):
         assert part in line
     await there(servers.storage.put, servers.main, name, content)
@@ -99,7 +99,7 @@ async def test_replaced_object_of_another_servers_media_is_not_pulled_back(
     with pytest.raises(requests.HTTPError):
         await there(servers.here.user.thumbnail, uri, 96, 96, timeout=ERROR_SECONDS)
     assert not _files(servers, "")
-    assert [line for line in servers.here.new_log() if "database has" in line]
+    assert [line for line in servers.here.new_log() if "database says" in line]
     await there(servers.storage.put, servers.main, name, content)
     assert await there(servers.here.user.thumbnail, uri, 96, 96)
     assert file.read_bytes() == content
