@@ -168,6 +168,8 @@ class MirrorSet:
                 else (self._in_turn(path))
             )
             late = set()
+            # As of now: what a member owes it may have deleted by the end.
+            left_out = [one for one in self._members if self._may_have(one, path, in_turn)]
             for member in in_turn:
                 ask = partial(operation, member.place)
                 try:
@@ -179,7 +181,6 @@ class MirrorSet:
                 else:
                     self._found(path, member, errors)
                     return member, result
-            left_out = [one for one in self._members if self._may_have(one, path, in_turn)]
             if not errors and not left_out:
                 raise self._deleted(path)
             failed = verdict(path, errors, left_out)
