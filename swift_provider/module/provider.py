@@ -54,6 +54,9 @@ logger = logging.getLogger(__name__)
 #: How long uploads in flight may delay Synapse's exit.
 SHUTDOWN_SECONDS = 5.0
 
+#: The usual block of a file system.
+BLOCK_BYTES = 4096
+
 
 class SwiftStorageProviderBackend(StorageProvider):
     """Synapse makes one per process and entry of ``media_storage_providers``.
@@ -219,7 +222,8 @@ class SwiftStorageProviderBackend(StorageProvider):
 
     def _note_stored(self, size: int) -> None:
         if self._keeper is not None:
-            self._keeper.stored(size)
+            # A file takes whole blocks, and a budget counts them.
+            self._keeper.stored(-(-size // BLOCK_BYTES) * BLOCK_BYTES)
 
     def _note_failure(self) -> None:
         if self._keeper is not None:
