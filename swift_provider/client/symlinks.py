@@ -50,9 +50,9 @@ async def hidden_object(requester: Requester, container: str, name: str) -> Swif
 async def expires_as_link(requester: Requester, container: str, info: ObjectInfo) -> bool:
     """Whether Swift will delete an object whose facts do not show that.
 
-    In a container with versions (``X-Versions-Enabled``) an object's name is a link to its
-    newest version, in the same container's name, and it is the link that expires: see
-    Swift's middleware ``versioned_writes/object_versioning.py``.
+    In a container with versions (``X-Versions-Enabled``) an object is a link to its newest
+    version. A HEAD shows the version, and it is the link that expires: see Swift's middleware
+    ``versioned_writes/object_versioning.py``.
 
     :param info: from a HEAD just before.
     :raises ObjectNotFoundError: if it is gone.
