@@ -35,7 +35,9 @@ can be logged and shown as it is.
         ├── InsufficientStorageError 507, or a quota
         ├── UntrustedServerError     TLS failed, usually because of a certificate
         ├── WrongLengthError         an object is not as long as its reader was told
+        ├── NewerObjectError         202 or 409: the object has a later time   (temporary)
         └── TemporaryError           a retry may help
+            ├── ObjectUnclearError     404, and perhaps Swift could not ask the container
             ├── ServerBusyError        408, 429, 498, 499, 5xx
             ├── ConnectionFailedError  refused, lost, or no such host
             ├── TimedOutError          one of our own time limits
@@ -275,10 +277,22 @@ class WrongLengthError(SwiftError):
     """The object is longer or shorter than the reader of the download was told."""
 
 
+class NewerObjectError(SwiftError):
+    """Swift has the object, or its deletion, with a later time than the request. The clocks of
+    its proxies differ, or somebody else was faster; neither is a failure of Swift.
+    """
+
+    temporary = True
+
+
 class TemporaryError(SwiftError):
     """A retry may help. Raised once the allowed retries are used up."""
 
     temporary = True
+
+
+class ObjectUnclearError(TemporaryError):
+    """Swift says 404 for this object. It may be wrong, because its container cannot be asked."""
 
 
 class ServerBusyError(TemporaryError):

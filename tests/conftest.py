@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         for item in items:
             item.add_marker(pytest.mark.xdist_group(_group_of(item)))
-        # The shortest groups come last, so that both processes end at about the same time.
+        # The shortest groups come last, so that all processes end at about the same time.
         items.sort(key=lambda item: item.location[0].startswith("tests/client/"))
 
 
@@ -93,13 +93,17 @@ def _skip_fails_in_ci(report: Any) -> Any:
 def _alone(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """While a test marked ``alone`` runs, the other process of pytest-xdist runs none."""
+    """While a test marked ``alone`` runs, the other processes of pytest-xdist run none."""
     if not hasattr(request.config, "workerinput"):
         yield
         return
     how = fcntl.LOCK_EX if request.node.get_closest_marker("alone") else fcntl.LOCK_SH
-    with (tmp_path_factory.getbasetemp().parent / "alone.lock").open("w") as lock:
-        fcntl.flock(lock, how)
+    folder = tmp_path_factory.getbasetemp().parent
+    with (folder / "alone.lock").open("w") as lock:
+        # While a test waits to be alone, no other begins.
+        with (folder / "turn.lock").open("w") as turn:
+            fcntl.flock(turn, how)
+            fcntl.flock(lock, how)
         yield
 
 

@@ -159,6 +159,24 @@ CASES = [
         "SwiftDiskOverBudget",
         [
             series("synapse_swift_local_last_success_timestamp_seconds", "-7200x150"),
+            series("synapse_swift_local_failures_total", "_x20 1+1x130", 'reason="hangs"'),
+        ],
+        True,
+        id="the disk hangs",
+    ),
+    pytest.param(
+        "SwiftDiskOverBudget",
+        [
+            series("synapse_swift_local_last_success_timestamp_seconds", "-7200x150"),
+            series("synapse_swift_local_failures_total", "0+1x150", 'reason="busy"'),
+        ],
+        False,
+        id="a long run of the script",
+    ),
+    pytest.param(
+        "SwiftDiskOverBudget",
+        [
+            series("synapse_swift_local_last_success_timestamp_seconds", "-7200x150"),
             series("synapse_swift_local_failures_total", "3x150", 'reason="swift"'),
         ],
         False,

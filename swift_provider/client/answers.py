@@ -20,6 +20,7 @@ from swift_provider.errors import (
     AccessDeniedError,
     DamagedError,
     InsufficientStorageError,
+    NewerObjectError,
     ObjectChangedError,
     ObjectExistsError,
     ObjectTooLargeError,
@@ -297,7 +298,8 @@ def error_for(
         kind, reason = _condition_failed(target.operation)
     elif status == 409 and target.operation == "DELETE":
         # DELETE in Swift's obj/server.py. The clocks of two proxies differ a little.
-        kind, reason = ServerBusyError, "Swift has an object, or a deletion, with a later time"
+        kind = NewerObjectError
+        reason = "Swift has the object, or its deletion, with a later time"
     elif status == 400 and target.operation == "PUT" and _SEGMENT_NOT_SEEN.search(body):
         # validate_seg_dict in Swift's middleware slo.py. The segment may be found a little later.
         kind, reason = ServerBusyError, "Swift could not look at each segment"

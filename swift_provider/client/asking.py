@@ -25,30 +25,36 @@ class Asking(Progress):
     :param clock: the reactor.
     :param also: is told the same.
     :ivar asked: whether any request has been sent.
+    :ivar answered: whether Swift has answered, and the operation needed another request.
     """
 
     def __init__(self, clock: Any, also: Progress | None = None) -> None:
         self._clock = clock
         self._also = also or Progress()
+        self.asked = self.answered = False
         self._first: float | None = None
         self._current: float | None = None
 
     def attempt_begins(self) -> None:
+        self.asked = True
         self._current = self._clock.seconds()
         if self._first is None:
             self._first = self._current
         self._also.attempt_begins()
 
+    def goes_on(self) -> None:
+        self.answered = True
+        self._first = self._current = None
+        self._also.goes_on()
+
     def retry_waits(self, error: SwiftProviderError) -> None:
         self._current = None
         self._also.retry_waits(error)
 
-    @property
-    def asked(self) -> bool:
-        return self._first is not None
-
     def spent(self) -> float:
-        """Seconds since the first attempt began; 0 before, and if the clock was set back."""
+        """Seconds since the first attempt began, or the first after the last answer; 0 before,
+        and if the clock was set back.
+        """
         if self._first is not None and self._clock.seconds() < self._first:
             self._first = self._clock.seconds()
         return self._since(self._first)

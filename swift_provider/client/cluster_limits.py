@@ -47,12 +47,14 @@ class ClusterLimits:
     :ivar temp_url_digests: digests that temporary URLs may be signed with; empty if there
         are no temporary URLs; ``None`` if the cluster does not say whether there are.
     :ivar keeps_existing: a PUT with ``If-None-Match: *`` surely overwrites no object.
+    :ivar hides_manifests: the cluster surely does not show of what a large object consists.
     """
 
     max_file_size: int = USUAL_MAX_FILE_SIZE
     max_segments: int = USUAL_MAX_SEGMENTS
     temp_url_digests: tuple[str, ...] | None = None
     keeps_existing: bool = False
+    hides_manifests: bool = False
 
     def take_segments(self, sizes: Sequence[int]) -> bool:
         """Whether a large object of segments of these sizes can be stored."""
@@ -167,13 +169,15 @@ def _read(body: bytes) -> ClusterLimits | None:
         max_segments = _limit(
             answer["slo"], "max_manifest_segments", at_least=0, usual=USUAL_MAX_SEGMENTS
         )
+    # OpenStack Swift has named it so for as long as it has had If-None-Match. Ceph RGW, which
+    # overwrites all the same and shows no manifest, says max_object_name_size.
+    is_openstack = "max_object_name_length" in answer["swift"]
     return ClusterLimits(
         max_file_size,
         max_segments,
         _temp_url_digests(answer.get("tempurl")),
-        # OpenStack Swift has named it so for as long as it has had If-None-Match. Ceph RGW,
-        # which overwrites all the same, says max_object_name_size.
-        keeps_existing="max_object_name_length" in answer["swift"],
+        keeps_existing=is_openstack,
+        hides_manifests=not is_openstack,
     )
 
 

@@ -94,7 +94,7 @@ async def _plan(source: Place, target: Place, info: ObjectInfo) -> Plan:
         sizes = [row.size for row in rows]
         limits = await cluster.limits()
         # Ceph RGW shows no manifest, so there the metadata have to tell how a copy is cut.
-        shows = limits.keeps_existing or Cut(sizes).is_noted
+        shows = not limits.hides_manifests or Cut(sizes).is_noted
         if shows and limits.take_segments(sizes):
             return Plan(Cut(sizes), md5s=_known_md5s(rows), same_etag=True)
     segment_size = await cluster.segment_size(size, target.client.settings.segment_size)

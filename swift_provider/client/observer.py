@@ -62,5 +62,8 @@ class Progress:
     def attempt_begins(self) -> None:
         """A request has its slot, and goes to Swift now."""
 
+    def goes_on(self) -> None:
+        """Swift has answered. The operation needs another request, which waits for a slot."""
+
     def retry_waits(self, error: SwiftProviderError) -> None:
         """The attempt failed. The next one waits for its time, and then for a slot."""

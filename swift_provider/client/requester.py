@@ -44,6 +44,7 @@ from swift_provider.errors import (
     ConnectionFailedError,
     ContainerNotFoundError,
     ObjectNotFoundError,
+    ObjectUnclearError,
     ServerBusyError,
     SourceFailedError,
     SwiftError,
@@ -58,7 +59,7 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 #: Ask all replicas, and no cache in between.
-_NEWEST = {b"X-Newest": b"true", b"Cache-Control": b"no-cache"}
+NEWEST = {b"X-Newest": b"true", b"Cache-Control": b"no-cache"}
 
 #: The second 401 with the current token is final. A 401 for a token that has since been
 #: replaced does not count; this cap ends the loop anyway.
@@ -81,6 +82,14 @@ class _StaleConnectionError(Exception):
     """
 
     def __init__(self, error: ConnectionFailedError) -> None:
+        super().__init__()
+        self.error = error
+
+
+class _UnsureNotFoundError(Exception):
+    """Swift answered 404, and perhaps it could not ask the container."""
+
+    def __init__(self, error: SwiftError) -> None:
         super().__init__()
         self.error = error
 
@@ -139,7 +148,7 @@ class Requester:
             await drained(exchange)
             return object_info(name, exchange.headers)
 
-        headers = _NEWEST if newest else {}
+        headers = NEWEST if newest else {}
         request = Request("HEAD", container, name, headers=headers, take_slot=take_slot)
         return await self.perform(request, handle, tries=self.new_tries(progress, retry=retry))
 
@@ -305,7 +314,9 @@ class Requester:
     ) -> Result:
         error: SwiftProviderError
         refused = refused_though_current = 0
-        stale = asked_container = False
+        stale = False
+        #: The 404 after which the container answered.
+        before: SwiftError | None = None
         while True:
             try:
                 return await self._attempt(request, handle, tries)
@@ -318,17 +329,16 @@ class Requester:
                     raise unauthorized.error from None
                 await next_turn(self.clock)  # until its connection is out of the pool
                 continue
-            except ObjectNotFoundError as missing:
-                if asked_container and request.method != "PUT":
-                    raise
-                assert request.container is not None
-                recently = self._seen.recently(request.container)
-                if recently and request.method not in ("PUT", "DELETE"):
-                    raise
+            except _UnsureNotFoundError as unsure:
+                missing = unsure.error
+                if before is not None and (missing.transaction_id or not before.transaction_id):
+                    raise missing from None
+                tries.progress.goes_on()
                 believed = await self._check_container(request, missing, tries)
                 if believed and request.method != "PUT":
                     # Perhaps Swift could not ask the container then, and now it can.
-                    asked_container = True
+                    before = missing
+                    tries.progress.goes_on()
                     continue
                 error = _odd_404(request, missing) if believed else _not_from_swift(request, 404)
             except _StaleConnectionError as lost:
@@ -340,6 +350,7 @@ class Requester:
                     continue
             except SwiftProviderError as failed:
                 error = failed
+            before = None
             await self.wait_to_retry(error, tries)
 
     async def _attempt(
@@ -382,6 +393,7 @@ class Requester:
     ) -> Result:
         authorization = await self._authenticator.authorize()
         self._seen.use(authorization.storage_url)
+        sent = self.clock.seconds()
         try:
             await self._send(request, exchange, authorization)
         except ConnectionFailedError as error:
@@ -390,7 +402,7 @@ class Requester:
             raise
         self._reached = self._reached or is_from_swift(exchange.headers)
         if not 200 <= exchange.status < 300 and exchange.status not in request.accepts:
-            await self._refused(request, exchange, authorization)
+            await self._refused(request, exchange, authorization, sent)
         if request.container is not None and not is_from_swift(exchange.headers):
             raise _not_from_swift(request, exchange.status)
         result = await handle(exchange)
@@ -420,7 +432,7 @@ class Requester:
             self.observer.exchange_finished(request.method, status, seconds)
 
     async def _refused(
-        self, request: Request, exchange: Exchange, authorization: Authorization
+        self, request: Request, exchange: Exchange, authorization: Authorization, sent: float
     ) -> None:
         """:raises SwiftError: what the status stands for."""
         status = exchange.status
@@ -440,7 +452,10 @@ class Requester:
             # server may never read the rest of a body that it refused.
             exchange.distrust_connection()
         if status == 404:
-            raise self._not_found(request, exchange, authorization.storage_url, body)
+            error = self._not_found(request, exchange, body)
+            if isinstance(error, ObjectNotFoundError) and not self._is_sure(request, body, sent):
+                raise _UnsureNotFoundError(error)
+            raise error
         if not means_what_it_says(status, exchange.headers):
             raise _not_from_swift(request, status, body)
         is_conditional = b"If-None-Match" in request.headers or b"If-Match" in request.headers
@@ -451,9 +466,7 @@ class Requester:
 
     # What a 404 means
 
-    def _not_found(
-        self, request: Request, exchange: Exchange, storage_url: str, body: bytes
-    ) -> SwiftError:
+    def _not_found(self, request: Request, exchange: Exchange, body: bytes) -> SwiftError:
         details = {"status": 404, "transaction_id": transaction_id(exchange.headers)}
         container_is_missing = None
         if details["transaction_id"] is not None:  # no other sign of Swift belongs to a 404
@@ -469,13 +482,18 @@ class Requester:
             )
         if request.name is None or container_is_missing is True:
             return _no_container(request, details)
-        if container_is_missing is False and request.method != "PUT":
-            self._seen.add(request.container, storage_url)
         return request.target.error(ObjectNotFoundError, "there is no such object", **details)
 
-    async def _check_container(
-        self, request: Request, missing: ObjectNotFoundError, tries: Tries
-    ) -> bool:
+    def _is_sure(self, request: Request, body: bytes, sent: float) -> bool:
+        """Whether Swift knew the container when a request was sent to which it answered 404."""
+        assert request.container is not None
+        if request.method == "PUT":
+            return False
+        if missing_container(body) is False:
+            return True
+        return request.method != "DELETE" and self._seen.recently(request.container, sent)
+
+    async def _check_container(self, request: Request, missing: SwiftError, tries: Tries) -> bool:
         """Find out whether a 404 is about the object or about its container.
 
         Swift's proxy answers 404 also if it cannot ask the container: to PUT and DELETE always,
@@ -486,6 +504,7 @@ class Requester:
         :param tries: of the operation.
         :returns: whether the 404 is Swift's; if not, the object may be there.
         :raises ContainerNotFoundError: if it is the container that is missing.
+        :raises ObjectUnclearError: if the container cannot be asked, and this is no upload.
         """
         assert request.container is not None
         # The slot of an upload is not held any more, and what took it may take another one.
@@ -493,6 +512,17 @@ class Requester:
         asking = Request("HEAD", request.container, take_slot=take_slot)
         try:
             answered = await self.perform(asking, _transaction_id, tries=tries.another())
+        except TemporaryError as error:
+            if request.method == "PUT":
+                raise
+            raise request.target.error(
+                ObjectUnclearError,
+                "Swift says that there is no such object, and cannot be asked whether the "
+                f"container is there: {error.text()}",
+                status=404,
+                transaction_id=missing.transaction_id,
+                retry_after=error.retry_after,
+            ) from error
         except ContainerNotFoundError:
             details = {"status": 404, "transaction_id": missing.transaction_id}
             raise _no_container(request, details) from None
@@ -537,7 +567,7 @@ def _no_container(request: Request, details: dict[str, Any]) -> SwiftError:
     )
 
 
-def _odd_404(request: Request, missing: ObjectNotFoundError) -> SwiftError:
+def _odd_404(request: Request, missing: SwiftError) -> SwiftError:
     """Ceph RGW answers 404 to an upload that was cut short on its way."""
     return request.target.error(
         ServerBusyError,

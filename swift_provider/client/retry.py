@@ -109,7 +109,7 @@ class Tries:
 
     def another(self) -> Tries:
         """A count for another operation that the operation needs."""
-        return Tries(self._patience, self._clock)
+        return Tries(self._patience, self._clock, progress=self.progress)
 
     def refill(self) -> None:
         """Count from the beginning: the operation got further than before."""

@@ -38,7 +38,7 @@ class SeenContainers:
         """A container may not exist after all."""
         self._seen.pop(container, None)
 
-    def recently(self, container: str) -> bool:
-        """Whether an answer of the last half minute has shown that it exists."""
+    def recently(self, container: str, moment: float) -> bool:
+        """Whether an answer of the half minute before a moment has shown that it exists."""
         seen = self._seen.get(container)
-        return seen is not None and 0 <= self._clock.seconds() - seen < CONTAINER_SEEN_SECONDS
+        return seen is not None and 0 <= moment - seen < CONTAINER_SEEN_SECONDS

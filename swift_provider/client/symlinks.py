@@ -9,7 +9,7 @@ from __future__ import annotations
 from swift_provider.client.answers import ObjectInfo
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.request import Request
-from swift_provider.client.requester import Requester, drained
+from swift_provider.client.requester import NEWEST, Requester, drained
 from swift_provider.errors import ObjectExistsError, ObjectNotFoundError, SwiftError, Target
 
 
@@ -70,4 +70,4 @@ async def expires_as_link(requester: Requester, container: str, info: ObjectInfo
 
 def link_itself(container: str, name: str) -> Request:
     """Asks for an object. If it is a link, Swift does not follow it."""
-    return Request("HEAD", container, name, query="symlink=get")
+    return Request("HEAD", container, name, query="symlink=get", headers=NEWEST)

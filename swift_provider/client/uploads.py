@@ -27,13 +27,14 @@ from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.request import Request
 from swift_provider.client.requester import Requester, drained
 from swift_provider.client.slots import Lane
+from swift_provider.client.symlinks import expires_as_link
 from swift_provider.client.upload_bodies import Body
 from swift_provider.client.upload_sources import Part
 from swift_provider.errors import (
     DamagedError,
+    NewerObjectError,
     ObjectExistsError,
     ObjectNotFoundError,
-    ServerBusyError,
     SwiftProviderError,
 )
 
@@ -138,12 +139,12 @@ def check_stored(request: Request, exchange: Exchange) -> None:
     Swift's proxy/controllers/obj.py). The ETag does not show it: that of a manifest is set by the
     middleware for any 2xx.
 
-    :raises ServerBusyError: if it is one.
+    :raises NewerObjectError: if it is one.
     """
     if exchange.status == 202:
         raise request.target.error(
-            ServerBusyError,
-            "Swift has a newer object, or a newer deletion, of this name",
+            NewerObjectError,
+            "Swift has the object, or its deletion, with a later time",
             status=exchange.status,
         )
 
@@ -162,7 +163,11 @@ async def _found(
 ) -> Uploaded | None:
     """The object, if it is what one of the attempts sent to its end."""
     try:
-        return _proven(await requester.head(container, name, newest=True), sent)
+        info = await requester.head(container, name, newest=True)
+        found = _proven(info, sent)
+        if found is not None and await expires_as_link(requester, container, info):
+            return None
+        return found
     except ObjectNotFoundError:
         return None
 

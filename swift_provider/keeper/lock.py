@@ -71,7 +71,8 @@ class KeeperLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            # On SMB a lock that this process holds stands in its own way.
+            if error.errno not in (*_NO_LOCKS, errno.EACCES):
                 raise
         else:
             self._is_locked = True
@@ -88,7 +89,7 @@ class KeeperLock:
         self._is_locked = False
         try:
             self._descriptor = _open(self._media_store)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._descriptor, fcntl.LOCK_EX)
             self._is_locked = True
         except OSError as error:
             if error.errno not in (*_NO_LOCKS, *_FULL):
@@ -146,6 +147,19 @@ def _open(media_store: str) -> int:
     return os.open(path, flags, 0o640)
 
 
+def _lock(descriptor: int, how: int) -> None:
+    """Take a lock without a wait.
+
+    On SMB another's lock is answered like a missing permission (flock(2), "CIFS details").
+
+    :raises BlockingIOError: if another process holds it.
+    """
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except PermissionError as error:
+        raise BlockingIOError(errno.EAGAIN, "locked by another process") from error
+
+
 def _is_at(descriptor: int, path: str) -> bool:
     try:
         found = os.lstat(path)
@@ -166,7 +180,7 @@ def holder_of(media_store: str) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        _lock(descriptor, fcntl.LOCK_SH)
     except BlockingIOError:
         return _name_in(descriptor) or "a process of Synapse"
     except OSError as error:

@@ -43,12 +43,12 @@ def mark_time(media_store: str, mark: Mark) -> int | None:
     try:
         # By opening it: NFS shows the time that another host has set only then.
         descriptor = os.open(_path(media_store, mark), flags)
+        try:
+            return os.fstat(descriptor).st_mtime_ns
+        finally:
+            os.close(descriptor)
     except OSError:
         return None
-    try:
-        return os.fstat(descriptor).st_mtime_ns
-    finally:
-        os.close(descriptor)
 
 
 def seconds_of(mark_ns: int) -> float:

@@ -76,7 +76,7 @@ class DiskKeeper:
         # All that waits goes by time.monotonic(); the wall clock may be set.
         self._timer: MonotonicCall | None = None
         self._next_look = 0.0
-        self._started = time.monotonic()
+        self._started, self._began = time.monotonic(), time.time()
         self._process: KeeperProcess | None = None
         #: When the disk was asked for something that it has not answered yet.
         self._asked: float | None = None
@@ -207,27 +207,38 @@ class DiskKeeper:
             self.stop(uploads_left=True)
 
     def _warn_if_it_hangs(self) -> None:
-        if self._asked is None or self._hangs:
+        if self._asked is None:
             return
         seconds = time.monotonic() - self._asked
         if seconds >= HANG_SECONDS:
-            self._hangs = True
-            self._metrics.failed("hangs")
-            self._log.disk_hangs(self._site.media_store, seconds)
+            self._cannot_use("hangs")
+            if not self._hangs:
+                self._hangs = True
+                self._log.disk_hangs(self._site.media_store, seconds)
 
     def _watch_process(self) -> None:
         process = self._process
-        # One that the kernel cannot end, because the disk hangs, was told to end before.
-        if process is None or process.is_ending:
+        if process is None:
             return
         if time.monotonic() - process.heard > SILENT_SECONDS:
             self._metrics.failed("silent")
-            self._log.silent(SILENT_SECONDS, time.time())
-            process.stop()
+            # One that the kernel cannot end, because the disk hangs, was told to end before.
+            if not process.is_ending:
+                self._log.silent(SILENT_SECONDS, time.time())
+                process.stop()
         elif process.idle > SILENT_SECONDS:
             # It is not ended: what it waits for may answer after all.
             self._metrics.failed("stuck")
             self._log.stuck(process.idle, time.time())
+
+    def _cannot_use(self, why: str) -> None:
+        """Count a look that the disk does not answer, or answers by an error.
+
+        Before the first that it answers nobody else may tell: the alert needs a time.
+        """
+        self._metrics.failed(why)
+        if self._holder is None:
+            self._metrics.keeps(self._began)
 
     async def _on_the_disk(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Call what blocks if the disk does.
@@ -253,7 +264,7 @@ class DiskKeeper:
             try:
                 look = await self._on_the_disk(self._disk.look)
             except OSError as error:
-                self._metrics.failed("disk")
+                self._cannot_use("disk")
                 self._log.disk_failed(self._site.media_store, error, time.time())
                 if self._holder and not self._disk.holds:
                     self._lose(None)

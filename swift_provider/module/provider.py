@@ -169,6 +169,8 @@ class SwiftStorageProviderBackend(StorageProvider):
                 self._queue.add(path, file)
                 return
         except OSError as error:
+            # With store_synchronous: false Synapse keeps the file all the same.
+            self._note_failure()
             raise error_for_client(error, "store", path) from error
         await self._upload(path, source)
 

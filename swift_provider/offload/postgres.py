@@ -7,12 +7,13 @@ the server is asked to cancel the query.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg2
 from psycopg2 import errors, extensions
@@ -149,11 +150,18 @@ def _cancel(connection: extensions.connection) -> None:
     """Ask the server to cancel the query, without a wait.
 
     libpq waits for the server without a limit, and psycopg2 keeps all threads waiting meanwhile.
-    So a child process does it, which ends after a while in any case.
+    So a child process does it, which ends after a while in any case. Where none can be made,
+    the query is left alone.
     """
-    if os.fork():
-        return
+    with contextlib.suppress(OSError):
+        if os.fork() == 0:
+            _cancel_and_exit(connection)
+
+
+def _cancel_and_exit(connection: extensions.connection) -> NoReturn:
     try:
+        # The locks of this run end with it, even if this process does not. libpq connects anew.
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(round(GRACE_SECONDS))
         connection.cancel()

@@ -14,6 +14,7 @@ from swift_provider.client import Place
 from swift_provider.errors import (
     AccessDeniedError,
     ConnectionFailedError,
+    NewerObjectError,
     ObjectExistsError,
     ServerBusyError,
     TimedOutError,
@@ -297,6 +298,21 @@ async def test_an_object_that_expires_is_not_taken_for_our_first_attempt(
         await faulty.store(container).put("name", make_file(b"content"), if_absent=True)
 
 
+async def test_a_version_that_expires_is_not_taken_for_our_first_attempt(
+    faulty: Faulty, container: str, make_file: MakeFile, raw: Raw
+) -> None:
+    """The same in a container with versions, where it is the link that expires."""
+    raw("POST", container, X_Versions_Enabled="true")
+    raw("PUT", f"{container}/name", b"content")
+    raw("POST", f"{container}/name", X_Delete_At=LATER)
+    faulty.proxy.add(Answer(503, after=None, match=("PUT", "/name$")))
+    with pytest.raises(ObjectExistsError):
+        await faulty.store(container).put("name", make_file(b"content"), if_absent=True)
+    links = [one for one in faulty.proxy.requests if "symlink=get" in one.path]
+    assert links
+    assert all(one.headers.get("x-newest") == "true" for one in links), "all replicas are asked"
+
+
 async def test_a_202_stores_nothing(
     faulty: Faulty, container: str, make_file: MakeFile, raw: Raw
 ) -> None:
@@ -308,7 +324,7 @@ async def test_a_202_stores_nothing(
     assert raw("GET", f"{container}/name").content == b"newer"
     faulty.proxy.add(Answer(202, after=None, times=None, match=("PUT", "/name$")))
     sending = faulty.store(container, patience=SHORT_PATIENCE)
-    with pytest.raises(ServerBusyError, match="newer object"):
+    with pytest.raises(NewerObjectError, match="with a later time"):
         await sending.put("name", make_file(b"content"))
     assert raw("GET", f"{container}/name").content == b"newer"
 

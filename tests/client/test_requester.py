@@ -19,12 +19,15 @@ from swift_provider.errors import (
     ConnectionFailedError,
     ContainerNotFoundError,
     InsufficientStorageError,
+    NewerObjectError,
     ObjectNotFoundError,
     ObjectTooLargeError,
+    ObjectUnclearError,
     RequestRefusedError,
     ServerBusyError,
     SwiftError,
     SwiftProviderError,
+    TemporaryError,
     TimedOutError,
 )
 from tests.client.conftest import Faulty, PutObject, Sink
@@ -388,6 +391,39 @@ async def test_a_404_of_a_proxy_that_could_not_ask_the_container(
     assert methods[1:] == [("GET", "name"), ("HEAD", container), ("GET", "name")]
 
 
+async def test_a_404_that_is_older_than_the_answer_of_the_container(
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile
+) -> None:
+    """Swift may not have known the container when the request was sent."""
+    asking = faulty.store(container)
+    faulty.proxy.add(stall := Stall(BEFORE_RESPONSE, match=("GET", "/name$")))
+    getting = begin(stored(asking, "name"))
+    await stall.happened()
+    await asking.check()
+    await store.put("name", make_file(b"content"))
+    stall.release()
+    assert await getting == b"content"
+
+
+async def test_a_404_after_a_failure(
+    faulty: Faulty, store: Place, container: str, make_file: MakeFile
+) -> None:
+    """What the container said before says nothing after a retry."""
+    await store.put("name", make_file(b"content"))
+    for status in (404, 503, 404):
+        faulty.proxy.add(Answer(status, b"<html>", match=("DELETE", "/name$")))
+    assert await faulty.store(container, patience=LONG_PATIENCE).delete("name")
+    assert await stored(store, "name") is None
+
+
+async def test_a_404_while_the_container_cannot_be_asked(faulty: Faulty, container: str) -> None:
+    """The error says that it is not known whether the object is there."""
+    faulty.proxy.add(Answer(503, times=None, match=("HEAD", f"/{container}$")))
+    with pytest.raises(ObjectUnclearError, match=r"HEAD .*: Swift failed on its side") as raised:
+        await faulty.store(container, patience=SHORT_PATIENCE).get("name")
+    assert raised.value.temporary
+
+
 @pytest.mark.parametrize("recovers", [False, True])
 async def test_a_404_to_a_deletion(
     faulty: Faulty, store: Place, container: str, make_file: MakeFile, recovers: bool
@@ -405,7 +441,7 @@ async def test_a_404_to_a_deletion(
         assert await deleting.delete("name")
         assert await stored(store, "name") is None
     else:
-        with pytest.raises(ServerBusyError):
+        with pytest.raises(ObjectUnclearError):
             await deleting.delete("name")
         assert await stored(store, "name") == b"content"
 
@@ -418,6 +454,11 @@ async def test_a_deletion_that_comes_too_early(
     faulty.proxy.add(Answer(409, match=("DELETE", "/name$")))
     assert await faulty.store(container).delete("name")
     assert await stored(store, "name") is None
+    await store.put("name", make_file(b"content"))
+    faulty.proxy.add(Answer(409, times=None, match=("DELETE", "/name$")))
+    with pytest.raises(NewerObjectError, match="with a later time") as raised:
+        await faulty.store(container, patience=SHORT_PATIENCE).delete("name")
+    assert not isinstance(raised.value, TemporaryError), "it is no failure of Swift"
 
 
 async def test_an_odd_404_is_worth_another_try(

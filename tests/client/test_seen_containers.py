@@ -13,6 +13,11 @@ def clock() -> Clock:
     return Clock()
 
 
+def recently(seen: SeenContainers, clock: Clock, container: str) -> bool:
+    """As for a request that is sent now."""
+    return seen.recently(container, clock.seconds())
+
+
 @pytest.fixture
 def seen(clock: Clock) -> SeenContainers:
     seen = SeenContainers(clock)
@@ -23,34 +28,40 @@ def seen(clock: Clock) -> SeenContainers:
 
 def test_a_container_is_remembered_for_half_a_minute(seen: SeenContainers, clock: Clock) -> None:
     """The time begins with the latest answer."""
-    assert not seen.recently("other")
+    assert not recently(seen, clock, "other")
     clock.advance(CONTAINER_SEEN_SECONDS - 1)
-    assert seen.recently("media")
+    assert recently(seen, clock, "media")
     seen.add("media", "here")
     clock.advance(CONTAINER_SEEN_SECONDS - 1)
-    assert seen.recently("media")
+    assert recently(seen, clock, "media")
     clock.advance(1)
-    assert not seen.recently("media")
+    assert not recently(seen, clock, "media")
 
 
 def test_it_does_not_outlive_a_step_of_the_clock(seen: SeenContainers, clock: Clock) -> None:
     """After the clock was set back nobody knows how long ago it was seen."""
     clock.rightNow -= 10
-    assert not seen.recently("media")
+    assert not recently(seen, clock, "media")
 
 
-def test_another_storage_url_is_another_account(seen: SeenContainers) -> None:
+def test_another_storage_url_is_another_account(seen: SeenContainers, clock: Clock) -> None:
     """All is forgotten, and a late answer of the old account says nothing of the new one."""
     seen.use("here")
-    assert seen.recently("media")
+    assert recently(seen, clock, "media")
     seen.use("there")
-    assert not seen.recently("media")
+    assert not recently(seen, clock, "media")
     seen.add("media", "here")
-    assert not seen.recently("media")
+    assert not recently(seen, clock, "media")
 
 
-def test_a_container_can_be_forgotten(seen: SeenContainers) -> None:
+def test_what_was_seen_later_says_nothing(seen: SeenContainers, clock: Clock) -> None:
+    """About a request that was sent before."""
+    sent = clock.seconds() - 1
+    assert not seen.recently("media", sent)
+
+
+def test_a_container_can_be_forgotten(seen: SeenContainers, clock: Clock) -> None:
     """Also one that was never seen."""
     seen.forget("media")
     seen.forget("other")
-    assert not seen.recently("media")
+    assert not recently(seen, clock, "media")

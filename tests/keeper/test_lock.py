@@ -58,6 +58,25 @@ def test_a_server_that_forgets_the_lock(tmp_path: Path) -> None:
     other.close()
 
 
+def test_a_share_of_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers EACCES to a lock that is held, also to the process that holds it."""
+    holder: list[int] = []
+
+    def lock(descriptor: int, how: int) -> None:
+        if holder:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        if how & fcntl.LOCK_EX:
+            holder.append(descriptor)
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    held = KeeperLock(str(tmp_path), "one")
+    assert held.renew() is False
+    with pytest.raises(BlockingIOError):
+        KeeperLock(str(tmp_path), "other")
+    assert (holder_of(str(tmp_path)) or "").startswith("one, process ")
+    held.close()
+
+
 def test_a_lock_that_keeps_others_from_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -17,6 +18,18 @@ def test_a_mark_has_the_time_of_this_clock(tmp_path: Path, monkeypatch: pytest.M
     set_mark(str(tmp_path), Mark.PRUNED)
     assert mark_time(str(tmp_path), Mark.PRUNED) == 1_000_000_000
     assert mark_time(str(tmp_path), Mark.REPAIR) is None
+
+
+def test_a_mark_on_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows its time then. A file server may lose a file that is open (ESTALE)."""
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    set_mark(str(tmp_path), Mark.REPAIR)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", fail)
+        assert mark_time(str(tmp_path), Mark.REPAIR) is None
 
 
 def test_a_mark_that_was_set_again_stays(tmp_path: Path) -> None:

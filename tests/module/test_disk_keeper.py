@@ -673,6 +673,8 @@ async def test_a_child_that_cannot_be_killed(
         patch.setattr(keeper_process, "KILL_SECONDS", 600.0)
         await until(lambda: len(asked) >= 4)
     assert len(lines("has not reported anything")) == 1
+    # The alert goes by counts that grow.
+    assert (place.sample("failures_total", reason="silent") or 0) >= 3
     await until(lambda: keeper._process is not None)
     os.kill(place.fake.pids[0], signal.SIGKILL)
 
@@ -822,6 +824,9 @@ async def test_the_disk_hangs(place: Place, lines: Lines, monkeypatch: pytest.Mo
     (line,) = lines("hangs")
     assert line.startswith("WARNING ")
     assert f"{place.media_store} hangs" in line
+    # The alert goes by counts that grow, and by a time that there is from the start.
+    assert (place.sample("failures_total", reason="hangs") or 0) >= 3
+    assert place.sample("last_success_timestamp_seconds") is not None
     go.set()
     await until(lambda: bool(lines("answers again")))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sqlite3
@@ -22,6 +23,7 @@ from swift_provider.offload import database as database_module
 from swift_provider.offload import postgres as limits
 from swift_provider.offload.database import Database
 from swift_provider.offload.database_config import DatabaseConfig
+from swift_provider.offload.lock import StoreLock
 from swift_provider.offload.media_names import Media
 from tests.offload.synapse_store import RECENT, SynapseStore
 from tests.servers import process
@@ -197,8 +199,20 @@ def test_stop(postgres_store: SynapseStore) -> None:
         assert time.monotonic() - began < 5
 
 
-def test_stop_while_the_server_is_stopped(postgres_store: SynapseStore) -> None:
-    """It takes the request to cancel, and does not answer: nobody waits for that."""
+@pytest.mark.parametrize("forks", [False, True])
+def test_stop_while_the_server_is_stopped(
+    postgres_store: SynapseStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forks: bool
+) -> None:
+    """It takes the request to cancel, and does not answer: nobody waits for that. Nor do the
+    locks of the run.
+    """
+
+    def fail() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    if not forks:
+        monkeypatch.setattr(os, "fork", fail)
+    lock = StoreLock(str(tmp_path))
     with closing(psycopg2.connect(**postgres_store.config.args)) as watcher:
         with watcher.cursor() as cursor:
             cursor.execute("SELECT pg_read_file('postmaster.pid')")
@@ -213,6 +227,8 @@ def test_stop_while_the_server_is_stopped(postgres_store: SynapseStore) -> None:
             with pytest.raises(DatabaseUnavailableError):
                 database.facts(MEDIA)
             assert time.monotonic() - began < 10
+            lock.close()
+            StoreLock(str(tmp_path)).close()
         finally:
             os.kill(postmaster, signal.SIGCONT)
 

@@ -20,6 +20,7 @@ from swift_provider.errors import (
     InsufficientStorageError,
     KeptError,
     ObjectNotFoundError,
+    ObjectUnclearError,
     SwiftProviderError,
     Target,
     TemporaryError,
@@ -30,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-#: How long a place may take to answer while another place can be asked. The time that a
-#: request waits for a slot does not count. Less than what the module waits for a HEAD.
+#: How long a place may take to answer a request while another place can be asked. The time
+#: that it waits for a slot does not count. Less than what the module waits for a HEAD.
 ANSWER_SECONDS = 2.0
 LOOK_SECONDS = 0.25
 #: If none answered in time, each may take so many times as long in the next round.
@@ -129,7 +130,7 @@ class Member:
                 raise  # the caller's
             if not self.works:
                 raise self.unreachable(path) from None
-            late = self._late(path, seconds)
+            late = self._late(path, seconds, asking)
             self.failed(late)
             raise late from None
         finally:
@@ -205,8 +206,11 @@ class Member:
         name = self.place.object_name(path)
         return self._named(Target("GET", self.place.container, name).error(kind, reason))
 
-    def _late(self, path: str, seconds: float) -> SwiftProviderError:
+    def _late(self, path: str, seconds: float, asking: Asking) -> SwiftProviderError:
         reason = f"no answer within {seconds:g} seconds"
+        if asking.answered:
+            reason = f"Swift says that there is no such object; {reason} to the next question"
+            return self.error(path, reason, ObjectUnclearError)
         return self.error(path, reason, TimedOutError)
 
     def _named(self, error: SwiftProviderError) -> SwiftProviderError:
@@ -260,7 +264,7 @@ class Member:
         head = ensureDeferred(self.place.head(PROBE_PATH, retry=False, progress=asking))
         try:
             await give_up(head, ANSWER_SECONDS, asking.spent, self._clock)
-        except ObjectNotFoundError:
+        except (ObjectNotFoundError, ObjectUnclearError):
             pass
         except ContainerNotFoundError:
             # An upload would make it, but none comes while the breaker is open.
@@ -268,7 +272,9 @@ class Member:
                 raise
             await self.place.create()
         except DeferredTimeoutError:
-            raise self._late(PROBE_PATH, ANSWER_SECONDS) from None
+            late = self._late(PROBE_PATH, ANSWER_SECONDS, asking)
+            if not isinstance(late, ObjectUnclearError):
+                raise late from None
 
     def _breaker_changed(self) -> None:
         if self.works:

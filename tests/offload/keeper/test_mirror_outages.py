@@ -21,6 +21,9 @@ from tests.servers.swift import Swift
 
 __all__ = ["mirror"]
 
+#: What is read from either database is the same; see test_run.py.
+pytestmark = pytest.mark.parametrize("any_store", ["postgres"], indirect=True)
+
 #: More than a place may fail in a row.
 COUNT = 44
 

@@ -14,6 +14,9 @@ from tests.offload.keeper.test_run import SIZE, TAKEN, fill
 from tests.offload.mirrors import closed_url
 from tests.servers.keystone import Credentials
 
+#: What is read from either database is the same; see test_run.py.
+pytestmark = pytest.mark.parametrize("any_store", ["postgres"], indirect=True)
+
 #: Of the process: it waits a second for a place that does not answer.
 _IMPATIENT = """
 from swift_provider.client import Patience

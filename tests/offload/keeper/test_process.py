@@ -21,6 +21,9 @@ from tests.offload.keeper.conftest import Keeper
 from tests.offload.keeper.test_run import SIZE, fill
 from tests.servers import process
 
+#: What is read from either database is the same; see test_run.py.
+pytestmark = pytest.mark.parametrize("any_store", ["postgres"], indirect=True)
+
 HUNTER = "hunter2-of-the-pipe"
 
 
