@@ -33,8 +33,12 @@ HEAVY = (
 )
 
 
-def pytest_configure() -> None:
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
     """Children have to feel Ctrl-C, also if this process was started to ignore it (``… &``)."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:  # There is none in a process of pytest-xdist.
+        config.pluginmanager.register(_NameFailures(terminal))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -79,6 +83,19 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     return _skip_fails_in_ci((yield))
+
+
+class _NameFailures:
+    """Names each failure at once: a run that is ended from outside prints no summary."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            why = report.longreprtext.strip().rpartition("\n")[2]
+            self._terminal.ensure_newline()
+            self._terminal.line(f"{report.nodeid} ({report.when}): {why}")
 
 
 def _skip_fails_in_ci(report: Any) -> Any:
