@@ -33,6 +33,7 @@ class Asking(Progress):
         self._also = also or Progress()
         self.asked = self.answered = False
         self._first: float | None = None
+        self._since_answer: float | None = None
         self._current: float | None = None
 
     def attempt_begins(self) -> None:
@@ -40,11 +41,13 @@ class Asking(Progress):
         self._current = self._clock.seconds()
         if self._first is None:
             self._first = self._current
+        if self._since_answer is None:
+            self._since_answer = self._current
         self._also.attempt_begins()
 
     def goes_on(self) -> None:
         self.answered = True
-        self._first = self._current = None
+        self._since_answer = self._current = None
         self._also.goes_on()
 
     def retry_waits(self, error: SwiftProviderError) -> None:
@@ -52,12 +55,16 @@ class Asking(Progress):
         self._also.retry_waits(error)
 
     def spent(self) -> float:
-        """Seconds since the first attempt began, or the first after the last answer; 0 before,
-        and if the clock was set back.
-        """
-        if self._first is not None and self._clock.seconds() < self._first:
-            self._first = self._clock.seconds()
+        """Seconds since the first attempt began; 0 before, and if the clock was set back."""
+        if self._first is not None:
+            self._first = min(self._first, self._clock.seconds())
         return self._since(self._first)
+
+    def unanswered(self) -> float:
+        """The same, since the first attempt after the last answer."""
+        if self._since_answer is not None:
+            self._since_answer = min(self._since_answer, self._clock.seconds())
+        return self._since(self._since_answer)
 
     def silent(self) -> float:
         """Seconds since the current attempt began; 0 between two attempts."""

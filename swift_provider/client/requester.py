@@ -333,7 +333,8 @@ class Requester:
                 missing = unsure.error
                 if before is not None and (missing.transaction_id or not before.transaction_id):
                     raise missing from None
-                tries.progress.goes_on()
+                if missing.transaction_id is not None:
+                    tries.progress.goes_on()
                 believed = await self._check_container(request, missing, tries)
                 if believed and request.method != "PUT":
                     # Perhaps Swift could not ask the container then, and now it can.
@@ -453,7 +454,9 @@ class Requester:
             exchange.distrust_connection()
         if status == 404:
             error = self._not_found(request, exchange, body)
-            if isinstance(error, ObjectNotFoundError) and not self._is_sure(request, body, sent):
+            if isinstance(error, ObjectNotFoundError) and not self._is_sure(
+                request, error, body, sent
+            ):
                 raise _UnsureNotFoundError(error)
             raise error
         if not means_what_it_says(status, exchange.headers):
@@ -484,12 +487,12 @@ class Requester:
             return _no_container(request, details)
         return request.target.error(ObjectNotFoundError, "there is no such object", **details)
 
-    def _is_sure(self, request: Request, body: bytes, sent: float) -> bool:
+    def _is_sure(self, request: Request, error: SwiftError, body: bytes, sent: float) -> bool:
         """Whether Swift knew the container when a request was sent to which it answered 404."""
         assert request.container is not None
         if request.method == "PUT":
             return False
-        if missing_container(body) is False:
+        if error.transaction_id is not None and missing_container(body) is False:
             return True
         return request.method != "DELETE" and self._seen.recently(request.container, sent)
 
@@ -505,6 +508,7 @@ class Requester:
         :returns: whether the 404 is Swift's; if not, the object may be there.
         :raises ContainerNotFoundError: if it is the container that is missing.
         :raises ObjectUnclearError: if the container cannot be asked, and this is no upload.
+        :raises SwiftError: likewise, if it is one, or nothing shows that the 404 is Swift's.
         """
         assert request.container is not None
         # The slot of an upload is not held any more, and what took it may take another one.
@@ -513,7 +517,7 @@ class Requester:
         try:
             answered = await self.perform(asking, _transaction_id, tries=tries.another())
         except TemporaryError as error:
-            if request.method == "PUT":
+            if request.method == "PUT" or missing.transaction_id is None:
                 raise
             raise request.target.error(
                 ObjectUnclearError,

@@ -150,14 +150,24 @@ def _open(media_store: str) -> int:
 def _lock(descriptor: int, how: int) -> None:
     """Take a lock without a wait.
 
-    On SMB another's lock is answered like a missing permission (flock(2), "CIFS details").
+    On SMB another's lock is answered like a missing permission (flock(2), "CIFS details"). A
+    file that nobody has signed is held by nobody: there it is one.
 
     :raises BlockingIOError: if another process holds it.
     """
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except PermissionError as error:
+        if _is_empty(descriptor):
+            raise
         raise BlockingIOError(errno.EAGAIN, "locked by another process") from error
+
+
+def _is_empty(descriptor: int) -> bool:
+    try:
+        return not os.pread(descriptor, 1, 0)
+    except OSError:  # On SMB nobody else can read a file that is locked.
+        return False
 
 
 def _is_at(descriptor: int, path: str) -> bool:

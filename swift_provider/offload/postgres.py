@@ -160,10 +160,13 @@ def _cancel(connection: extensions.connection) -> None:
 
 def _cancel_and_exit(connection: extensions.connection) -> NoReturn:
     try:
-        # The locks of this run end with it, even if this process does not. libpq connects anew.
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(round(GRACE_SECONDS))
+        # The locks of this run end with it, even if this process does not. libpq connects anew.
+        for name in os.listdir("/dev/fd"):
+            if int(name) > 2:
+                with contextlib.suppress(OSError):
+                    os.close(int(name))
         connection.cancel()
     finally:
         os._exit(0)

@@ -77,6 +77,18 @@ def test_a_share_of_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     held.close()
 
 
+def test_locks_that_are_forbidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has signed the file: it is not another process that stands in the way."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for use in (lambda: KeeperLock(str(tmp_path), "one"), lambda: holder_of(str(tmp_path))):
+        with pytest.raises(PermissionError):
+            use()
+
+
 def test_a_lock_that_keeps_others_from_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -173,7 +173,7 @@ class Member:
         """One timer for all requests: one for each would cost a tenth of a small download."""
         self._look = None
         for waiting, (asking, seconds) in list(self._impatient.items()):
-            if asking.spent() >= seconds:
+            if asking.unanswered() >= seconds:
                 self._give_up(waiting)
         if self._impatient and self._look is None:
             self._look = self._clock.callLater(LOOK_SECONDS, self._look_for_late)
@@ -263,7 +263,7 @@ class Member:
         asking = Asking(self._clock)
         head = ensureDeferred(self.place.head(PROBE_PATH, retry=False, progress=asking))
         try:
-            await give_up(head, ANSWER_SECONDS, asking.spent, self._clock)
+            await give_up(head, ANSWER_SECONDS, asking.unanswered, self._clock)
         except (ObjectNotFoundError, ObjectUnclearError):
             pass
         except ContainerNotFoundError:

@@ -38,6 +38,7 @@ from swift_provider.config import RedirectSettings
 from swift_provider.errors import (
     DamagedError,
     ObjectNotFoundError,
+    ObjectUnclearError,
     SwiftProviderError,
     Target,
     TimedOutError,
@@ -176,7 +177,7 @@ class MirrorSet:
                     result = await member.ask_briefly(path, ask, progress, patience)
                 except SwiftProviderError as error:
                     errors[member] = error
-                    if isinstance(error, TimedOutError):
+                    if isinstance(error, (TimedOutError, ObjectUnclearError)):
                         late.add(member)
                 else:
                     self._found(path, member, errors)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
 from swift_provider.client.mirrors import breaker, member
 from swift_provider.errors import ObjectUnclearError, TemporaryError
@@ -55,6 +57,21 @@ async def test_a_container_that_cannot_be_asked(
     with pytest.raises(TemporaryError) as raised:
         await mirrors.get("nowhere")
     assert isinstance(raised.value, ObjectUnclearError)
+
+
+async def test_another_program_that_answers_404(mirrors: Mirrors) -> None:
+    """Such as a load balancer without a backend. The place is left out, and stays so."""
+    await mirrors.put(content_of(SMALL))
+    mirrors.faulty[0].proxy.add(Answer(404, b"default backend", foreign=True, times=None))
+    for _ in range(10):
+        assert await mirrors.get() == content_of(SMALL)
+        if not mirrors.watched[0].works:
+            break
+    assert not mirrors.watched[0].works
+    asked = len(mirrors.requests(0, "HEAD"))
+    await until(lambda: len(mirrors.requests(0, "HEAD")) >= asked + 2)
+    await deferLater(reactor, 0.2)
+    assert not mirrors.watched[0].works, "after a probe"
 
 
 @pytest.mark.parametrize("hangs", [False, True])
