@@ -20,6 +20,7 @@ from swift_provider.errors import (
     ContainerNotFoundError,
     DamagedError,
     FileChangedError,
+    NewerObjectError,
     ObjectExistsError,
     ServerBusyError,
     SwiftProviderError,
@@ -409,7 +410,7 @@ async def test_a_manifest_that_swift_does_not_store(
     faulty.proxy.add(Answer(202, after=None, headers=headers, times=times, match=manifest))
     store = cutting(patience=SHORT_PATIENCE)
     if times is None:
-        with pytest.raises(ServerBusyError, match="newer object"):
+        with pytest.raises(NewerObjectError, match="with a later time"):
             await store.put("name", make_file(content))
         assert raw.names(container) == []
     else:
