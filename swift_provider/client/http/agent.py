@@ -145,7 +145,7 @@ class _Connection:
     def request(self, request: Any) -> Deferred[Any]:
         wire = self._protocol.transport
         if self._is_new:
-            self._transport.set_buffer_sizes(wire)
+            self._transport.prepare(wire)
         self._on_connection(wire, not self._is_new)
         incoming = self._transport.incoming.get(self._protocol)
         if incoming is None:  # lost already, which the protocol reports

@@ -8,11 +8,13 @@ retry (:mod:`swift_provider.client.requester` does, with a fresh body).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint, IWriteDescriptor
+from twisted.internet.main import CONNECTION_LOST
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
 from twisted.web.http_headers import Headers
@@ -154,9 +156,10 @@ class Transport:
         """
         return self._pool.getConnection(key, endpoint)
 
-    def set_buffer_sizes(self, wire: Any) -> None:
-        """Prepare a new connection's transport."""
+    def prepare(self, wire: Any) -> None:
+        """Set the buffer sizes of a new connection's transport, and let it take early answers."""
         tcp = _tcp_of(wire)
+        tcp.doWrite = partial(_write, tcp)
         tcp.bufferSize = BUFFER_BYTES
         tcp.SEND_LIMIT = BUFFER_BYTES
 
@@ -170,7 +173,7 @@ class Transport:
         tcp = _tcp_of(wire)
         # While the connection is being closed, the reactor needs what doWrite returns.
         if not tcp.disconnecting and IWriteDescriptor.providedBy(tcp):
-            tcp.doWrite()
+            type(tcp).doWrite(tcp)
 
     def drop_idle(self) -> None:
         """Close the idle connections, after one of them turned out to be dead."""
@@ -205,6 +208,18 @@ class _ThroughProxy:
 def _tcp_of(wire: Any) -> Any:
     """The TCP transport that TLS wraps, or ``wire`` itself."""
     return getattr(wire, "transport", wire)
+
+
+def _write(tcp: Any) -> Any:
+    """Write for the reactor. If that fails, read what came just before the connection ended.
+
+    A server may answer early, and close. The reactor asks the kernel for all connections at once.
+    When it comes to write to this one, the answer may have come meanwhile, and the end as well.
+    """
+    result = type(tcp).doWrite(tcp)
+    if result is CONNECTION_LOST:
+        tcp.doRead()
+    return result
 
 
 def _ignore(_failure: Failure) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import random
+import select
 import socket
 import ssl
 import threading
@@ -12,6 +13,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
 
 from swift_provider.client import SwiftClient
 from swift_provider.client.downloads import WHOLE_BYTES
@@ -160,3 +165,29 @@ async def test_a_request_leaves_at_once(make_client: Any, authority: Authority, 
         second = begin(reused(client, "container"))
         assert server.heard_second.wait(10)  # the reactor stands still meanwhile
         assert await soon(second) is True
+
+
+async def test_an_answer_that_comes_just_before_the_end(faulty: Faulty) -> None:
+    """The reactor is about to write when it comes. It is read all the same."""
+    server = socket.create_server(("127.0.0.1", 0))
+    taken: Deferred[bytes] = Deferred()
+
+    class Reader(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            taken.callback(data)
+
+    with server:
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", server.getsockname()[1])
+        reader = await connectProtocol(endpoint, Reader())
+        tcp: Any = reader.transport
+        faulty.client()._transport.prepare(tcp)
+        peer, _ = server.accept()
+        tcp.write(b"x" * 1000)
+        peer.sendall(b"507")
+        # What it has not read makes its end a reset.
+        tcp.socket.send(b"x")
+        peer.close()
+        while not tcp.disconnected:
+            tcp.write(b"x")
+            reactor._doReadOrWrite(tcp, tcp.fileno(), select.EPOLLOUT)  # type: ignore[attr-defined]
+        assert await soon(taken) == b"507"
