@@ -173,7 +173,7 @@ class Transport:
         tcp = _tcp_of(wire)
         # While the connection is being closed, the reactor needs what doWrite returns.
         if not tcp.disconnecting and IWriteDescriptor.providedBy(tcp):
-            type(tcp).doWrite(tcp)
+            tcp.doWrite()
 
     def drop_idle(self) -> None:
         """Close the idle connections, after one of them turned out to be dead."""
