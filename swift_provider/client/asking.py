@@ -32,6 +32,7 @@ class Asking(Progress):
         self._clock = clock
         self._also = also or Progress()
         self.asked = self.answered = False
+        self._spent = 0.0
         self._first: float | None = None
         self._since_answer: float | None = None
         self._current: float | None = None
@@ -47,7 +48,8 @@ class Asking(Progress):
 
     def goes_on(self) -> None:
         self.answered = True
-        self._since_answer = self._current = None
+        self._spent = self.spent()
+        self._first = self._since_answer = self._current = None
         self._also.goes_on()
 
     def retry_waits(self, error: SwiftProviderError) -> None:
@@ -58,7 +60,7 @@ class Asking(Progress):
         """Seconds since the first attempt began; 0 before, and if the clock was set back."""
         if self._first is not None:
             self._first = min(self._first, self._clock.seconds())
-        return self._since(self._first)
+        return self._spent + self._since(self._first)
 
     def unanswered(self) -> float:
         """The same, since the first attempt after the last answer."""

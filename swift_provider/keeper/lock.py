@@ -89,7 +89,7 @@ class KeeperLock:
         self._is_locked = False
         try:
             self._descriptor = _open(self._media_store)
-            _lock(self._descriptor, fcntl.LOCK_EX)
+            _lock(self._descriptor, fcntl.LOCK_EX, self._media_store)
             self._is_locked = True
         except OSError as error:
             if error.errno not in (*_NO_LOCKS, *_FULL):
@@ -147,19 +147,21 @@ def _open(media_store: str) -> int:
     return os.open(path, flags, 0o640)
 
 
-def _lock(descriptor: int, how: int) -> None:
+def _lock(descriptor: int, how: int, media_store: str) -> None:
     """Take a lock without a wait.
 
     On SMB another's lock is answered like a missing permission (flock(2), "CIFS details"). A
     file that nobody has signed is held by nobody: there it is one.
 
     :raises BlockingIOError: if another process holds it.
+    :raises PermissionError: if no process may lock it.
     """
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except PermissionError as error:
         if _is_empty(descriptor):
-            raise
+            reason = "locking it is forbidden, perhaps by AppArmor or SELinux"
+            raise PermissionError(errno.EACCES, reason, lock_path(media_store)) from None
         raise BlockingIOError(errno.EAGAIN, "locked by another process") from error
 
 
@@ -190,7 +192,7 @@ def holder_of(media_store: str) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        _lock(descriptor, fcntl.LOCK_SH)
+        _lock(descriptor, fcntl.LOCK_SH, media_store)
     except BlockingIOError:
         return _name_in(descriptor) or "a process of Synapse"
     except OSError as error:

@@ -163,10 +163,11 @@ def _cancel_and_exit(connection: extensions.connection) -> NoReturn:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(round(GRACE_SECONDS))
         # The locks of this run end with it, even if this process does not. libpq connects anew.
-        for name in os.listdir("/dev/fd"):
-            if int(name) > 2:
+        with contextlib.suppress(OSError):
+            for name in os.listdir("/dev/fd"):
                 with contextlib.suppress(OSError):
-                    os.close(int(name))
+                    if int(name) > 2:
+                        os.close(int(name))
         connection.cancel()
     finally:
         os._exit(0)

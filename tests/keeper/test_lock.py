@@ -85,7 +85,7 @@ def test_locks_that_are_forbidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     for use in (lambda: KeeperLock(str(tmp_path), "one"), lambda: holder_of(str(tmp_path))):
-        with pytest.raises(PermissionError):
+        with pytest.raises(PermissionError, match=r"AppArmor.*local_disk\.lock"):
             use()
 
 

@@ -17,6 +17,7 @@ from swift_provider.errors import (
     DiskFullError,
     FileChangedError,
     KeptError,
+    NewerObjectError,
     NotBegunError,
     ReadingsDifferError,
     SwiftProviderError,
@@ -169,7 +170,7 @@ class Job(ABC, Generic[TallyType]):
             self._fail(path, "the file changed during the run")
         except SwiftProviderError as error:
             self._fail(path, reason_of(error), str(error))
-            self._failures_in_a_row += isinstance(error, TemporaryError)
+            self._failures_in_a_row += isinstance(error, (TemporaryError, NewerObjectError))
             self.temporary_failures += error.temporary
             if self._failures_in_a_row >= TEMPORARY_ERRORS_IN_A_ROW:
                 self._stop_for(error)

@@ -22,6 +22,7 @@ from swift_provider.errors import (
     ContainerNotFoundError,
     InsufficientStorageError,
     KeptError,
+    NewerObjectError,
     SwiftError,
     SwiftProviderError,
     TemporaryError,
@@ -276,7 +277,7 @@ class Members:
                     await member.place.check()
                 except SwiftProviderError as refused:
                     self.leave_out(member, self._named(member, refused))
-        elif isinstance(error, TemporaryError):
+        elif isinstance(error, (TemporaryError, NewerObjectError)):
             member.failures_in_a_row += 1
             if member.failures_in_a_row >= TEMPORARY_ERRORS_IN_A_ROW:
                 self.leave_out(member, error)

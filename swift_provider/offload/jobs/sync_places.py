@@ -19,7 +19,6 @@ from swift_provider.errors import (
     ConfigError,
     ContainerNotFoundError,
     InsufficientStorageError,
-    NewerObjectError,
     SwiftProviderError,
 )
 from swift_provider.offload.jobs.members import without_name
@@ -135,8 +134,6 @@ class SyncPlaces:
 
     def failed(self, place: Place, work: str, error: SwiftProviderError) -> None:
         """A place failed: leave it out if it seems to fail all objects."""
-        if isinstance(error, NewerObjectError):
-            return
         denied = isinstance(error, AccessDeniedError)
         if isinstance(error, CONCERNS_ALL):
             self.leave_out(place, error)
