@@ -155,7 +155,8 @@ async def test_url_previews_stay_out_of_swift(servers: Servers) -> None:
         answer = await there(servers.here.probe, call, servers.main, "url_cache/2024/x", True)
         assert answer.status_code == 200
         assert not answer.json()["result"]
-    assert servers.proxy.requests == []
+    # Others may still be of the test before.
+    assert not [seen.path for seen in servers.proxy.requests if "url_cache" in seen.path]
 
 
 def _remote_downloads(servers: Servers) -> list[str]:
