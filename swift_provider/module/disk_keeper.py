@@ -234,7 +234,8 @@ class DiskKeeper:
     def _cannot_use(self, why: str) -> None:
         """Count a look that the disk does not answer, or answers by an error.
 
-        Before the first that it answers nobody else may tell: the alert needs a time.
+        Until the disk has answered once, no process may hold the lock. The alert then goes by the
+        time at which this process began.
         """
         self._metrics.failed(why)
         if self._holder is None:
