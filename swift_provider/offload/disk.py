@@ -141,7 +141,8 @@ def written_at(status: os.stat_result) -> float:
 def remove(base_path: str, path: str, source: FileSource) -> int:
     """Delete a file, unless it changed since it was opened; then its empty folders.
 
-    :param source: the file, as it was opened and compared with the object in Swift.
+    :param source: the file, as it was opened and compared with the object in Swift. It is closed
+        if the file has not changed: NFS keeps a deleted file in its folder while it is open.
     :returns: the bytes that it took on the disk.
     :raises FileChangedError: if the path names another file now, or the file was written to.
     :raises FileNotFoundError: if there is no such file any more.
@@ -150,6 +151,7 @@ def remove(base_path: str, path: str, source: FileSource) -> int:
     whole = f"{base_path}/{path}"
     if not source.is_still(whole):
         raise FileChangedError(f"{whole} changed since it was compared with Swift")
+    source.close()
     return unlink(base_path, path)
 
 

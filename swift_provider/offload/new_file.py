@@ -19,9 +19,6 @@ import secrets
 import stat
 from contextlib import suppress
 
-from twisted.internet.interfaces import IConsumer, IProducer
-from zope.interface import implementer
-
 from swift_provider.errors import FileChangedError, KeptError
 from swift_provider.offload.disk import Expected
 from swift_provider.offload.disk_access import name_of
@@ -102,11 +99,10 @@ def _of_a_root(base_path: str) -> os.stat_result | None:
     return None
 
 
-@implementer(IConsumer)
 class NewFile:
-    """Consumes a download. Has a temporary name until :meth:`keep`.
+    """Has a temporary name until :meth:`keep`. Everything about it blocks.
 
-    Writes on the reactor's thread: nothing else in the script has to be fast.
+    :ivar size: how many bytes were written.
 
     :raises OSError: if it cannot be created.
     """
@@ -129,25 +125,15 @@ class NewFile:
             self.close()
             raise
 
-    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Ignores the producer: this consumer never pauses it."""
-
-    def unregisterProducer(self) -> None:
-        """Ignores the end: the result of ``deliver`` tells it."""
-
     def write(self, data: bytes) -> None:
+        """:raises OSError: if the disk fails."""
         self._open.write(data)
         if self._file.sha256 is not None:
             self._sha256.update(data)
         self.size += len(data)
 
-    def check_length(self, size: int | None) -> None:
-        """:raises KeptError: if a file of this size is not what the database says."""
-        if size is not None and self._file.lengths and size not in self._file.lengths:
-            raise KeptError(_not_synapses("length"))
-
     def keep(self, *, keep_bad: bool) -> str | None:
-        """Flush the file to the disk, then give it its final name. Blocks.
+        """Flush the file to the disk, then give it its final name.
 
         :param keep_bad: keep the file that has the name now, under another one.
         :returns: the other name, relative to the media store; ``None`` if there is none.
@@ -155,7 +141,7 @@ class NewFile:
         :raises FileChangedError: if the temporary name is not this file's any more.
         :raises OSError: if the disk fails.
         """
-        self.check_length(self.size)
+        check_length(self._file, self.size)
         wanted = self._file.sha256
         if wanted is not None and self._sha256.hexdigest() != wanted.lower():
             raise KeptError(_not_synapses("SHA-256"))
@@ -187,6 +173,16 @@ class NewFile:
         except FileNotFoundError:
             return False
         return os.path.samestat(named, os.fstat(self._open.fileno()))
+
+
+def check_length(file: Expected, size: int | None) -> None:
+    """Compare a length with the database's.
+
+    :param size: ``None`` if it is not known yet.
+    :raises KeptError: if the file cannot have it.
+    """
+    if size is not None and file.lengths and size not in file.lengths:
+        raise KeptError(_not_synapses("length"))
 
 
 def _lock(descriptor: int) -> bool:

@@ -48,11 +48,11 @@ http {{
         create_full_put_path on;
         location ~ "^/v1/AUTH_bench/[^/]+/local_content/(..)/(..)/(.{{28}})$" {{
             add_header ETag $1$2$3;
-            add_header X-Trans-Id stub;
+            add_header X-Trans-Id stub always;
         }}
         location ~ "^/v1/AUTH_bench/[^/]+/([0-9a-f]{{32}})[^/]*$" {{
             add_header ETag $1;
-            add_header X-Trans-Id stub;
+            add_header X-Trans-Id stub always;
         }}
         location / {{
             default_type application/json;

@@ -162,8 +162,12 @@ class Script:
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         """Run it beside the test."""
+        return self.popen(self.command(*(str(one) for one in arguments)))
+
+    def popen(self, command: list[str]) -> subprocess.Popen[str]:
+        """Run another command beside the test, in the script's folder and environment."""
         return subprocess.Popen(
-            self.command(*(str(one) for one in arguments)),
+            command,
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,

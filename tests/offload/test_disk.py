@@ -53,8 +53,9 @@ def test_a_folder_in_a_files_place(store: SynapseStore) -> None:
         open_checked(str(store.base), files[0])
 
 
-def test_empty_folders_go_with_a_file(store: SynapseStore) -> None:
+def test_empty_folders_go_with_a_file(store: SynapseStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folders made from the id go when they are empty; a server's folder and a root stay."""
+    keep_open_files_as_nfs_does(monkeypatch)
     local = store.add_local("abcdef", CONTENT)
     neighbour = store.add_local("abxyzz", CONTENT)
     remote = store.add_remote("example.org", "m", "ghijkl", CONTENT)
@@ -75,6 +76,20 @@ def test_empty_folders_go_with_a_file(store: SynapseStore) -> None:
         "remote_thumbnail/example.org",
     }
     assert store.files() == {neighbour}
+
+
+def keep_open_files_as_nfs_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is deleted while it is open gets another name, until it is closed."""
+    unlink = os.unlink
+
+    def unlink_or_rename(path: str) -> None:
+        descriptors = Path("/proc/self/fd")
+        if any(os.path.realpath(one) == path for one in descriptors.iterdir()):
+            os.rename(path, f"{os.path.dirname(path)}/.nfs0001")
+        else:
+            unlink(path)
+
+    monkeypatch.setattr(os, "unlink", unlink_or_rename)
 
 
 @pytest.mark.parametrize("change", ["longer", "same length", "replaced", "link"])

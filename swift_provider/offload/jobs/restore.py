@@ -35,6 +35,7 @@ from swift_provider.errors import (
     RequestRefusedError,
     SwiftProviderError,
 )
+from swift_provider.offload.arriving_file import open_arriving
 from swift_provider.offload.bandwidth import Bandwidth
 from swift_provider.offload.contents import DELETED_MEANWHILE, KnownMedia
 from swift_provider.offload.database import Database, reason_to_skip
@@ -43,7 +44,7 @@ from swift_provider.offload.jobs.job import Job
 from swift_provider.offload.jobs.listed import listed_anywhere
 from swift_provider.offload.jobs.members import OF_SWIFT, Member, NoMemberError
 from swift_provider.offload.media_names import ROOTS, media_of_object, shown
-from swift_provider.offload.new_file import MediaStore, NewFile
+from swift_provider.offload.new_file import MediaStore, check_length
 from swift_provider.offload.parallel import Items, in_parallel
 from swift_provider.offload.progress import Progress
 from swift_provider.offload.sorted_media import SortedMedia
@@ -129,7 +130,7 @@ class Restore(Job[Tally]):
             missing += len(lacking)
             there += len(page) - len(lacking)
             size += sum(max(file.lengths, default=0) for file in lacking)
-        disk = shutil.disk_usage(base_path)
+        disk = await self.threads.lookups.run(shutil.disk_usage, base_path)
         # Some network file systems say 0 for everything.
         free = disk.free if disk.total else size
         if self._options.dry_run:
@@ -299,17 +300,18 @@ class Restore(Job[Tally]):
         download = await store.get(file.path, prove=True)
         mirror = download.info.mirror
         try:
-            new = NewFile(self._disk, file)
+            check_length(file, download.info.size)
+            new = await open_arriving(self.threads.lookups, self._disk, file)
             try:
-                new.check_length(download.info.size)
                 await download.deliver(new)
+                await new.flush()
                 if not await self._is_still_needed(known, file, bad=in_place_of_a_bad_one):
                     return mirror
                 # Synapse can make a thumbnail again.
                 keep_bad = in_place_of_a_bad_one and not is_thumbnail(file.path)
-                kept = await self.threads.lookups.run(partial(new.keep, keep_bad=keep_bad))
+                kept = await new.keep(keep_bad=keep_bad)
             finally:
-                new.close()
+                await new.close()
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFullError(f"the local disk is full: {file.path}") from error

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import stat
+import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from twisted.internet import reactor
@@ -153,6 +155,48 @@ def test_restore_onto_a_full_disk(
         os.system(f"umount {small}")
     assert "full" in summary["stopped"]
     assert left == []
+
+
+#: Runs the script with a disk on which no new file can be opened, as on an NFS that hangs.
+_HUNG_DISK = """
+import os, sys, threading
+from swift_provider.offload.command import stalls
+from swift_provider.offload.command.cli import main
+stalls.QUIET_SECONDS = 6
+right = os.open
+def hang(path, *arguments, **options):
+    if "~restoring-" in str(path):
+        threading.Event().wait(60)
+    return right(path, *arguments, **options)
+os.open = hang
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_disk_that_hangs(offload: Script, store: SynapseStore, objects: Objects) -> None:
+    """The run says what it waits for, and a second Ctrl-C ends it."""
+    path = store.add_local("abcdef", b"x" * 400_000)
+    objects[path] = b"x" * 400_000
+    (store.base / path).unlink()
+    command = [sys.executable, "-c", _HUNG_DISK, "restore", str(store.base)]
+    with offload.popen(command) as running:
+        assert running.stderr is not None
+        _read_until(running.stderr, "Waiting for the disk")
+        running.send_signal(signal.SIGINT)
+        _read_until(running.stderr, "Ctrl-C again stops now")
+        running.send_signal(signal.SIGINT)
+        output, _ = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert "Restored: 0" in output
+    assert store.files() == set()
+
+
+def _read_until(stream: IO[str], text: str) -> None:
+    """Read lines until one has a text."""
+    for line in stream:
+        if text in line:
+            return
+    pytest.fail(f"it ended without {text!r}")
 
 
 def test_what_synapse_deleted_stays_deleted(
