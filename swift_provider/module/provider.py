@@ -87,9 +87,7 @@ class SwiftStorageProviderBackend(StorageProvider):
             config.threadpool_size,
             self._begin_upload,
             metrics,
-            "Run swift_media_upload upload --all to upload them"
-            if keeps_local
-            else "Synapse keeps no local media, so there is no other copy",
+            self._remedy(keeps_local),
             self._note_failure,
         )
         try:
@@ -123,6 +121,14 @@ class SwiftStorageProviderBackend(StorageProvider):
             self._reactor.addSystemEventTrigger("before", "shutdown", self._stop_keeper)
         if isinstance(self._store, MirrorSet):
             self._reactor.addSystemEventTrigger("during", "shutdown", self._store.report_debts)
+
+    def _remedy(self, keeps_local: bool) -> str:
+        """What becomes of uploads that were dropped."""
+        if not keeps_local:
+            return "Synapse keeps no local media, so there is no other copy"
+        if self._keeper is not None:
+            return "local_disk uploads them later"
+        return "Run swift_media_upload upload --all to upload them"
 
     def _make_redirecting(self) -> Redirecting | None:
         """:raises ConfigError: if the key cannot be read."""
