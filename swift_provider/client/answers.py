@@ -106,6 +106,8 @@ class ObjectInfo:
         itself; ``""`` otherwise.
     :ivar timestamp: when it was stored, in seconds since 1970, to the microsecond
         (``X-Timestamp``); ``None`` if Swift does not say.
+    :ivar version: its id in a container that keeps versions (``X-Object-Version-Id``, Swift's
+        middleware object_versioning); ``""`` otherwise.
     :ivar mirror: which of several mirrors answered, if it is not the first; ``""`` otherwise.
     """
 
@@ -124,6 +126,7 @@ class ObjectInfo:
     content_crc32: int | None = None
     content_location: str = ""
     timestamp: float | None = None
+    version: str = ""
     mirror: str = ""
 
     @property
@@ -237,6 +240,7 @@ def object_info(name: str, headers: Headers, size: int | None = None) -> ObjectI
         # A query names the version.
         content_location=unquote(header(headers, b"Content-Location").partition("?")[0]),
         timestamp=_timestamp(headers),
+        version=header(headers, b"X-Object-Version-Id"),
     )
 
 

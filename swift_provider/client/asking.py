@@ -25,7 +25,7 @@ class Asking(Progress):
     :param clock: the reactor.
     :param also: is told the same.
     :ivar asked: whether any request has been sent.
-    :ivar answered: whether Swift has answered, and the operation needed another request.
+    :ivar answered: whether Swift has answered that there is no such object, and is asked again.
     """
 
     def __init__(self, clock: Any, also: Progress | None = None) -> None:
@@ -47,10 +47,18 @@ class Asking(Progress):
         self._also.attempt_begins()
 
     def goes_on(self) -> None:
+        self._next_request()
         self.answered = True
+        self._also.goes_on()
+
+    def request_ended(self) -> None:
+        self._next_request()
+        self.answered = False
+        self._also.request_ended()
+
+    def _next_request(self) -> None:
         self._spent = self.spent()
         self._first = self._since_answer = self._current = None
-        self._also.goes_on()
 
     def retry_waits(self, error: SwiftProviderError) -> None:
         self._current = None

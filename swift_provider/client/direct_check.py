@@ -176,7 +176,7 @@ class DirectCheck:
         if cloud.storage_url is None and not interface.startswith("public"):
             raise _Unmet(
                 f"interface: Swift's URL is that of the interface {interface}, which clients "
-                "mostly cannot reach. Set redirect.base_url to the address at which they reach "
+                "usually cannot reach. Set redirect.base_url to the address at which they reach "
                 f"Swift (if it is this one: {'://'.join(_origin(storage_url))})"
             )
 

@@ -184,7 +184,9 @@ async def begin_download(
         # Another program uploaded it, so the manifest has to be read first. Release the
         # slot for that: a coroutine that waits for a second slot may wait for ever.
         exchange.close()
-        checksum = await large_objects.proof(container, info)
+        tries.progress.request_ended()
+        checksum = await large_objects.proof(container, info, tries.progress)
+        tries.progress.request_ended()
         exchange, _ = await rest.request(0, tries)
     checksum = checksum or delivery_check_for(info)
     resuming = requester.new_tries(progress)
@@ -401,9 +403,14 @@ class Rest:
             # which Ceph RGW refuses. So compare here instead of on the server.
             if not self.match:
                 raise
+            tries.progress.request_ended()
             now = await self._requester.head(
-                self._container, self._info.name, take_slot=self._take_slot
+                self._container,
+                self._info.name,
+                progress=tries.progress,
+                take_slot=self._take_slot,
             )
+            tries.progress.request_ended()
             if (now.etag, now.size) != (self._info.etag, self._info.size):
                 raise
             self.match = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 from swift_provider.client.answers import ObjectInfo
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.manifest import Row, joined_etag, rows_of_ours, rows_shown
+from swift_provider.client.observer import Progress
 from swift_provider.client.request import Request
 from swift_provider.client.requester import Requester
 from swift_provider.client.symlinks import expires_as_link, is_symlink
@@ -32,11 +33,14 @@ async def read_manifest(exchange: Exchange) -> bytes:
     return await exchange.read(_MANIFEST_BYTES)
 
 
-async def shown(requester: Requester, container: str, info: ObjectInfo) -> list[Row] | None:
+async def shown(
+    requester: Requester, container: str, info: ObjectInfo, progress: Progress | None = None
+) -> list[Row] | None:
     """The rows of a manifest; ``None`` if the cluster does not show it."""
     # Not with format=raw, which leaves "sub_slo" out.
     request = Request("GET", container, info.name, query="multipart-manifest=get")
-    return rows_shown(await requester.perform(request, read_manifest))
+    tries = requester.new_tries(progress)
+    return rows_shown(await requester.perform(request, read_manifest, tries=tries))
 
 
 class FlawSearch:

@@ -37,6 +37,7 @@ from swift_provider.client.manifest import (
     is_segment_of,
     rows_of_ours,
 )
+from swift_provider.client.observer import Progress
 from swift_provider.client.request import Request
 from swift_provider.client.requester import Requester, drained
 from swift_provider.client.slots import Lane
@@ -295,10 +296,13 @@ class LargeObjects:
         """
         return await FlawSearch(self._requester, self._container).flaw(container, info)
 
-    async def proof(self, container: str, info: ObjectInfo) -> Checksum | None:
+    async def proof(
+        self, container: str, info: ObjectInfo, progress: Progress | None = None
+    ) -> Checksum | None:
         """What proves by Swift's own ETag which content an object has; reads the manifest if
         need be.
 
+        :param progress: is told what this is doing.
         :returns: ``None`` if there is no proof: for a dynamic large object; if the
             cluster does not show manifests (Ceph RGW); or if a segment is a part of an
             object or itself a static large object, so that its hash is not the MD5 of
@@ -307,7 +311,7 @@ class LargeObjects:
         proof = proof_for(info)
         if proof is not None or not info.static_large:
             return proof
-        rows = await shown(self._requester, container, info)
+        rows = await shown(self._requester, container, info, progress)
         if rows is None or not all(row.is_whole for row in rows):
             return None
         return SegmentsChecksum(info.etag, [row.size for row in rows])

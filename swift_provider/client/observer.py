@@ -63,7 +63,10 @@ class Progress:
         """A request has its slot, and goes to Swift now."""
 
     def goes_on(self) -> None:
-        """Swift has answered. The operation needs another request, which waits for a slot."""
+        """Swift has answered that there is no such object. To be sure, it is asked again."""
+
+    def request_ended(self) -> None:
+        """Swift has answered a request of the operation, which goes on with another one."""
 
     def retry_waits(self, error: SwiftProviderError) -> None:
         """The attempt failed. The next one waits for its time, and then for a slot."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 from swift_provider.client.answers import ListedObject, ObjectInfo, are_same, header, marks
 from swift_provider.client.checksum import file_matches
@@ -261,6 +262,7 @@ class Place:
         :raises SwiftProviderError: at the first failure.
         """
         info = await self.head(path, retry=False, progress=progress)
+        progress.request_ended()
         if not are_same(info, like):
             raise Target("GET", self._container, info.name).error(
                 ObjectChangedError, "nothing shows that it is the same object as in its mirror"
@@ -375,13 +377,16 @@ class Place:
                 await self._requester.perform(request, drained)
         return True
 
-    async def delete_plain(self, path: str) -> None:
+    async def delete_plain(self, path: str, version: str = "") -> None:
         """Delete an object that is known to have no segments, without a look at it.
 
+        :param version: delete this version, so that nothing is kept of it; see
+            :attr:`.ObjectInfo.version`.
         :raises ObjectNotFoundError: if there is no such object.
         :raises SwiftProviderError: if it failed for good.
         """
-        request = Request("DELETE", self._container, self._prefix + path)
+        query = f"version-id={quote(version, safe='')}" if version else ""
+        request = Request("DELETE", self._container, self._prefix + path, query)
         await self._requester.perform(request, drained)
 
     async def list(self, folder: str = "") -> AsyncGenerator[list[ListedObject], None]:

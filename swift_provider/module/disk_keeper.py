@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
@@ -84,6 +85,9 @@ class DiskKeeper:
         self._busy = False
         #: A thread leaves word of uploads that failed.
         self._asks = False
+        #: A thread writes the state file during a run. The lock is for all that write it.
+        self._is_saving = self._save_again = False
+        self._state_lock = threading.Lock()
         self._holder: bool | None = None
         #: When this process got the lock; 0 before. An admin may have brought files back before.
         self._kept_since = 0.0
@@ -225,11 +229,15 @@ class DiskKeeper:
             # One that the kernel cannot end, because the disk hangs, was told to end before.
             if not process.is_ending:
                 self._log.silent(SILENT_SECONDS, time.time())
+                self._save_meanwhile()
                 process.stop()
         elif process.idle > SILENT_SECONDS:
             # It is not ended: what it waits for may answer after all.
             self._metrics.failed("stuck")
             self._log.stuck(process.idle, time.time())
+            self._save_meanwhile()
+        elif self._log.goes_on():
+            self._save_meanwhile()
 
     def _cannot_use(self, why: str) -> None:
         """Count a look that the disk does not answer, or answers by an error.
@@ -417,9 +425,29 @@ class DiskKeeper:
             self._metrics.succeeded(now)
         self._record.end(tasks, ended, success, now)
 
+    def _save_meanwhile(self) -> None:
+        """Status commands see a run that may take days as it was at its beginning."""
+        self._save_again = self._is_saving
+        if self._is_saving or not self._holder:
+            return
+        self._is_saving = True
+
+        def save() -> None:
+            with self._state_lock:
+                if not self._stopped:
+                    self._record.save(time.time(), self._log.problems)
+
+        def end(_: object) -> None:
+            self._is_saving = False
+            if self._save_again:
+                self._save_meanwhile()
+
+        in_daemon_thread(self._reactor, save).addBoth(end)
+
     def _save(self, ended_well: bool = False) -> None:
         """Blocking; raises OSError."""
-        self._record.save(time.time(), self._log.problems, ended_well)
+        with self._state_lock:
+            self._record.save(time.time(), self._log.problems, ended_well)
 
 
 def _monotonic(when: float) -> float:

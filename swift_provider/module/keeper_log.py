@@ -184,6 +184,13 @@ class KeeperLog:
             now,
         )
 
+    def goes_on(self) -> bool:
+        """The child process has got further.
+
+        :returns: whether it had been stuck.
+        """
+        return self._problems.pop(_STUCK, None) is not None
+
     def died(self, how: str, now: float) -> None:
         """The child process died."""
         text = f"the process that looks through the disk died: {how}"

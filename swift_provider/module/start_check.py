@@ -60,7 +60,7 @@ def _place(settings: Settings) -> str:
     return (
         f"{settings.label}, container {settings.container}, prefix {settings.prefix or '(none)'}, "
         f"region {settings.region_name or '(from the cloud)'}, endpoint "
-        f"{host or '(from the catalogue)'}, at most {settings.threadpool_size} exchanges at once"
+        f"{host or '(from the catalogue)'}, at most {settings.threadpool_size} requests at once"
     )
 
 

@@ -13,8 +13,8 @@ from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from swift_provider.client import Threads
 from swift_provider.offload.disk import Expected
+from swift_provider.offload.job_threads import JobThreads
 from swift_provider.offload.new_file import MediaStore, NewFile
 
 #: So many bytes are written at once. While they are, about as many more may come.
@@ -28,7 +28,7 @@ class ArrivingFile:
     Call its coroutines one after the other, and only when no byte comes any more.
     """
 
-    def __init__(self, threads: Threads, new: NewFile) -> None:
+    def __init__(self, threads: JobThreads, new: NewFile) -> None:
         self._threads = threads
         self._new = new
         self._producer: IPushProducer | None = None
@@ -68,7 +68,9 @@ class ArrivingFile:
         self._is_writing = True
         data = b"".join(self._batch)
         self._batch, self._batch_bytes = [], 0
-        self._threads.run(self._new.write, data).addErrback(self._failed).addCallback(self._written)
+        self._threads.writing.run(self._new.write, data).addErrback(self._failed).addCallback(
+            self._written
+        )
 
     def _failed(self, failure: Failure) -> None:
         self._failure = failure
@@ -101,12 +103,12 @@ class ArrivingFile:
 
     async def keep(self, *, keep_bad: bool) -> str | None:
         """Give the file its final name, once it is flushed. See :meth:`.NewFile.keep`."""
-        return await self._threads.run(partial(self._new.keep, keep_bad=keep_bad))
+        return await self._threads.lookups.run(partial(self._new.keep, keep_bad=keep_bad))
 
     async def close(self) -> None:
         """Close the file, and delete it unless it was kept."""
         await self._until_idle()
-        await self._threads.run(self._new.close)
+        await self._threads.writing.run(self._new.close)
 
     async def _until_idle(self) -> None:
         """Two threads must not use the file at once."""
@@ -115,9 +117,9 @@ class ArrivingFile:
             await self._idle
 
 
-async def open_arriving(threads: Threads, store: MediaStore, file: Expected) -> ArrivingFile:
+async def open_arriving(threads: JobThreads, store: MediaStore, file: Expected) -> ArrivingFile:
     """Begin a file.
 
     :raises OSError: if it cannot be created.
     """
-    return ArrivingFile(threads, await threads.run(NewFile, store, file))
+    return ArrivingFile(threads, await threads.writing.run(NewFile, store, file))

@@ -10,8 +10,11 @@ import os
 import pwd
 
 from swift_provider.errors import ConfigError
+from swift_provider.keeper import FOLDER
 from swift_provider.offload.media_names import ROOTS
 
+#: Made by ``local_disk``, perhaps before the first media come, and by mkfs.
+_NOBODYS = {FOLDER, "lost+found"}
 #: Synapse's folders of media are at most this deep below each root.
 _DEPTH = 5
 
@@ -23,6 +26,8 @@ def check_readable(base_path: str) -> None:
             os.listdir(folder)
         except PermissionError:
             raise ConfigError(_wrong_user("read", folder)) from None
+        except OSError as error:
+            raise ConfigError(_disk_fails("read", folder, error)) from None
 
 
 def check_may_delete(base_path: str) -> None:
@@ -44,16 +49,34 @@ def check_may_write(base_path: str) -> None:
 
 
 def check_reachable(base_path: str) -> None:
-    """:raises ConfigError: if this user may not look at the media store's folder at all."""
+    """:raises ConfigError: if the media store's folder cannot be looked at at all."""
+    if is_absent(base_path):
+        return  # for others to say
     try:
         os.stat(base_path)
     except PermissionError:
-        folder = os.path.dirname(os.path.abspath(base_path))
-        while not _may_be_seen(folder):
-            folder = os.path.dirname(folder)
-        raise ConfigError(_wrong_user("look into", folder)) from None
+        raise ConfigError(_wrong_user("look into", base_path)) from None
+    except OSError as error:
+        raise ConfigError(_disk_fails("look into", base_path, error)) from None
+
+
+def is_empty(path: str) -> bool:
+    """Whether a folder holds nothing but what no media store is known by.
+
+    :raises OSError: if it cannot be listed.
+    """
+    return _NOBODYS.issuperset(os.listdir(path))
+
+
+def is_absent(path: str) -> bool:
+    """Whether there is nothing of that name. What cannot be looked at may be there."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
     except OSError:
-        pass  # that it is no folder is for others to say
+        return False
+    return False
 
 
 def _may_be_seen(folder: str) -> bool:
@@ -66,7 +89,7 @@ def _may_be_seen(folder: str) -> bool:
 
 def _roots(base_path: str) -> list[str]:
     whole = [os.path.join(base_path, root) for root in ROOTS]
-    return [one for one in whole if os.path.isdir(one)]
+    return [one for one in whole if not is_absent(one)]
 
 
 def _of_media(root: str) -> str:
@@ -85,7 +108,15 @@ def _of_media(root: str) -> str:
     return folder
 
 
+def _disk_fails(what: str, folder: str, error: OSError) -> str:
+    return f"Cannot {what} {folder}: {error.strerror}. Check the disk, and whether it is mounted"
+
+
 def _wrong_user(what: str, folder: str) -> str:
+    if not _may_be_seen(folder):
+        what, folder = "look into", os.path.realpath(folder)
+        while not _may_be_seen(folder):
+            folder = os.path.dirname(folder)
     owner, me = os.stat(folder).st_uid, os.geteuid()
     if owner == me or me == 0:
         return f"Cannot {what} {folder}: check its permissions, and whether it is mounted read-only"

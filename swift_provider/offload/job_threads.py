@@ -10,15 +10,18 @@ from swift_provider.offload.disk import Expected
 
 
 class JobThreads:
-    """Two thread pools, so that a short lookup never waits for the hashing of a large file.
+    """Thread pools, so that a short lookup never waits for the hashing of a large file, nor what
+    downloads write for other files that are flushed to the disk.
 
     :ivar lookups: the database, the cache, the plan; listing and deleting files.
     :ivar hashing: hashes of whole files.
+    :ivar writing: files that are downloaded.
     """
 
     def __init__(self, reactor: Any) -> None:
         self.lookups = Threads(reactor, "offload-lookup")
         self.hashing = Threads(reactor, "offload-hash")
+        self.writing = Threads(reactor, "offload-write")
 
     async def open_checked(self, base_path: str, file: Expected) -> FileSource:
         """Open a file that is what the database says; see :func:`.checked_file.open_checked`."""
@@ -30,3 +33,4 @@ class JobThreads:
         """End the threads once they are idle. Does not wait for them."""
         self.lookups.stop()
         self.hashing.stop()
+        self.writing.stop()

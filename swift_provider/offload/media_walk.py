@@ -33,7 +33,7 @@ class FoundFile(NamedTuple):
     """One file of a media.
 
     :ivar kind: as in :class:`.Media`, like ``origin`` and ``filesystem_id``.
-    :ivar taken: bytes that it takes on the disk.
+    :ivar taken: bytes that it takes on the disk; 0 if it is ``elsewhere``.
     :ivar written_ms: when it was last written to, in milliseconds since the epoch.
     :ivar is_content: whether it is the media's content; otherwise it is a thumbnail.
     :ivar elsewhere: it lies on another disk, behind a link or a mount: removing it would make
@@ -52,11 +52,13 @@ class FoundFile(NamedTuple):
 class SizedFile(NamedTuple):
     """One file of a media, and its length.
 
-    :ivar size: bytes of its content; ``file.taken`` is what they take.
+    :ivar size: bytes of its content.
+    :ivar taken: bytes that it takes on its disk, whichever that is.
     """
 
     path: str
     size: int
+    taken: int
     file: FoundFile
 
 
@@ -84,10 +86,11 @@ def walk_with_sizes(base_path: str, report: Callable[[str, str], None]) -> Itera
             if owner is not None:
                 is_here = status.st_dev == disk
                 elsewhere += not is_here
-                taken = taken_by(status) if is_here else 0
+                taken = taken_by(status)
                 written_ms = int(written_at(status) * 1000)
-                file = FoundFile(*owner, taken, written_ms, is_content, not is_here)
-                yield SizedFile(path, status.st_size, file)
+                here = taken if is_here else 0
+                file = FoundFile(*owner, here, written_ms, is_content, not is_here)
+                yield SizedFile(path, status.st_size, taken, file)
         if elsewhere:
             logger.info(
                 "%d files of %s/%s stay, because they are on another disk",

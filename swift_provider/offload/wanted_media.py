@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from swift_provider.errors import ConfigError
 from swift_provider.offload.database import Database
-from swift_provider.offload.media_names import LOCAL, REMOTE, Media
+from swift_provider.offload.media_names import LOCAL, REMOTE, Media, shown
 from swift_provider.offload.sorted_media import SortedMedia
 
 _MEDIA = re.compile(r"(?:mxc://)?(?:([^/]+)/)?([^/]+)")
@@ -34,6 +34,9 @@ class Wanted:
             raise ConfigError(f"--media {self.media} is not like mxc://example.org/abcdef")
         if self.user is not None and not _USER.fullmatch(self.user):
             raise ConfigError(f"--user {self.user} is not like @user:example.org")
+        for option, value in (("--media", self.media), ("--user", self.user)):
+            if value is not None and not value.isprintable():
+                raise ConfigError(f"{option} {shown(value)} has characters that no name has")
 
     @property
     def everything(self) -> bool:

@@ -32,6 +32,21 @@ def test_an_operation_that_needs_another_request() -> None:
     assert (asking.spent(), asking.unanswered(), asking.silent()) == (10, 8, 8)
 
 
+def test_an_operation_of_several_requests() -> None:
+    """After the first one is answered, the second has its own time."""
+    clock = Clock()
+    asking = Asking(clock)
+    asking.attempt_begins()
+    clock.advance(1)
+    asking.goes_on()
+    asking.request_ended()
+    clock.advance(2)
+    assert (asking.answered, asking.spent(), asking.unanswered()) == (False, 1, 0)
+    asking.attempt_begins()
+    clock.advance(4)
+    assert (asking.spent(), asking.unanswered(), asking.silent()) == (5, 4, 4)
+
+
 def test_a_retry() -> None:
     """Until the next attempt begins Swift is not silent, but the time goes on."""
     clock = Clock()

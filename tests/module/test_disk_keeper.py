@@ -647,13 +647,19 @@ async def test_stop_twice(place: Place) -> None:
 async def test_a_child_that_gets_no_further(
     place: Place, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One warning; it is not ended."""
-    place.fake.tell(report(looked_at=1, idle=700.0), "wait")
+    """One warning; it is not ended. ``status`` sees it in the state file, and that it ends."""
+    go = place.media_store / "go"
+    moving = report(looked_at=2, idle=1.0)
+    place.fake.tell(report(looked_at=1, idle=700.0), ["until", str(go)], moving, "wait")
     keeper = place.start()
     await until(lambda: bool(lines("has got no further for 700 seconds")))
     assert keeper._process is not None
     assert not keeper._process.is_ending
-    assert keeper._log.problems[0]["reason"] == "stuck"
+    await until(lambda: bool(place.state().troubles))
+    assert place.state().troubles[0]["reason"] == "stuck"
+    assert place.state().running is not None
+    go.touch()
+    await until(lambda: not place.state().troubles)
 
 
 async def test_a_child_that_cannot_be_killed(

@@ -274,6 +274,11 @@ class Objects:
         """Have Swift keep each version of each object from now on."""
         self._connection.post_container(self.container, {"X-Versions-Enabled": "true"})
 
+    def versions(self) -> list[str]:
+        """The names of all versions of all objects, and of the marks of deleted ones."""
+        rows = self._connection.get_container(self.container, query_string="versions=1")[1]
+        return [row["name"] for row in rows]
+
     def make_dynamic(self, name: str, content: bytes) -> None:
         """Store a dynamic large object of one segment."""
         self[f"parts/{name}"] = content

@@ -15,9 +15,9 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
-from swift_provider.client import Threads
 from swift_provider.offload.arriving_file import BATCH_BYTES, ArrivingFile, open_arriving
 from swift_provider.offload.disk import Expected
+from swift_provider.offload.job_threads import JobThreads
 from swift_provider.offload.new_file import MediaStore, NewFile
 from tests.offload.synapse_store import SynapseStore
 
@@ -111,13 +111,13 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
 
 
 @pytest.fixture
-def threads() -> Iterator[Threads]:
-    made = Threads(reactor, "test-arriving")
+def threads() -> Iterator[JobThreads]:
+    made = JobThreads(reactor)
     yield made
     made.stop()
 
 
-async def _open(threads: Threads, store: SynapseStore, size: int) -> ArrivingFile:
+async def _open(threads: JobThreads, store: SynapseStore, size: int) -> ArrivingFile:
     return await open_arriving(
         threads, MediaStore(str(store.base)), Expected(NAME, frozenset([size]))
     )
@@ -129,7 +129,7 @@ async def _soon(seconds: float = 0.05) -> None:
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("size", [0, 1, CHUNK, BATCH_BYTES, 40 * CHUNK + 1])
-async def test_all_bytes_in_order(threads: Threads, store: SynapseStore, size: int) -> None:
+async def test_all_bytes_in_order(threads: JobThreads, store: SynapseStore, size: int) -> None:
     content = os.urandom(size)
     source = Source([content[at : at + CHUNK] for at in range(0, size, CHUNK)])
     file = await _open(threads, store, size)
@@ -145,7 +145,7 @@ async def test_all_bytes_in_order(threads: Threads, store: SynapseStore, size: i
 
 @pytest_twisted.ensureDeferred
 async def test_a_slow_disk_pauses_the_download(
-    threads: Threads, store: SynapseStore, disk: Disk
+    threads: JobThreads, store: SynapseStore, disk: Disk
 ) -> None:
     """Memory holds two batches at most, and everything comes to the disk later."""
     size = 40 * CHUNK
@@ -167,7 +167,7 @@ async def test_a_slow_disk_pauses_the_download(
 
 @pytest_twisted.ensureDeferred
 async def test_a_failed_write_ends_the_download(
-    threads: Threads, store: SynapseStore, disk: Disk
+    threads: JobThreads, store: SynapseStore, disk: Disk
 ) -> None:
     """It reaches the producer although that is paused, and no part of the file stays."""
     source = Source([bytes(CHUNK)] * 40)
@@ -188,7 +188,7 @@ async def test_a_failed_write_ends_the_download(
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("count", [1, 5])
 async def test_the_last_write_fails(
-    threads: Threads, store: SynapseStore, disk: Disk, count: int
+    threads: JobThreads, store: SynapseStore, disk: Disk, count: int
 ) -> None:
     """When no byte comes any more, ``flush`` says so: a file with a hole is never kept."""
     source = Source([bytes(CHUNK)] * count)
@@ -205,7 +205,7 @@ async def test_the_last_write_fails(
 
 @pytest_twisted.ensureDeferred
 async def test_it_is_not_closed_in_the_middle_of_a_write(
-    threads: Threads, store: SynapseStore, disk: Disk
+    threads: JobThreads, store: SynapseStore, disk: Disk
 ) -> None:
     """As when Swift fails while the disk is slow."""
     source = Source([bytes(CHUNK)] * 5)

@@ -79,11 +79,13 @@ def test_restore(base: Path) -> None:
     assert owned(base, "write in", "") in ended.stderr
 
 
-@pytest.mark.parametrize("closed", ["/local_content", "", "/.."])
-def test_unreadable(base: Path, closed: str) -> None:
+@pytest.mark.parametrize(
+    ("closed", "mode"), [("/local_content", 0o700), ("", 0o700), ("", 0o744), ("/..", 0o700)]
+)
+def test_unreadable(base: Path, closed: str, mode: int) -> None:
     """What cannot be read is not taken for a disk that is not mounted."""
     os.chown(f"{base}{closed}", OWNER, OWNER)
-    os.chmod(f"{base}{closed}", 0o700)
+    os.chmod(f"{base}{closed}", mode)
     ended = as_nobody(base, "check-deleted", str(base))
     assert ended.returncode == 2
     assert f"owned by user {OWNER}, you are nobody. Run as user {OWNER}" in ended.stderr

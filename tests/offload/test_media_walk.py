@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from swift_provider.offload.disk import taken_by
-from swift_provider.offload.media_walk import FoundFile, walk
+from swift_provider.offload.media_walk import FoundFile, walk, walk_with_sizes
 from tests.offload.synapse_store import SynapseStore
 
 
@@ -69,6 +71,19 @@ def test_links(store: SynapseStore, tmp_path: Path) -> None:
     (tmp_path / "elsewhere/me/di/a000").unlink()
     (tmp_path / "elsewhere/me/di/a000").symlink_to("/etc/hostname")
     assert seen(store.base)[0] == set()
+
+
+def test_a_root_on_another_disk(store: SynapseStore) -> None:
+    """Removing its files makes no room here; what they take there is known all the same."""
+    store.add_local("media000", b"x" * 5000)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        if os.stat(other).st_dev == store.base.stat().st_dev:
+            pytest.skip("needs a second disk")
+        shutil.move(store.base / "local_content", other)
+        (store.base / "local_content").symlink_to(f"{other}/local_content")
+        (sized,) = walk_with_sizes(str(store.base), lambda path, reason: None)
+    assert (sized.file.elsewhere, sized.file.taken, sized.size) == (True, 0, 5000)
+    assert sized.taken == 8192
 
 
 def test_a_loop_of_links(store: SynapseStore) -> None:

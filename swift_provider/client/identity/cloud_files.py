@@ -178,7 +178,8 @@ def _read_first(
             problem = f"{path} cannot be read: {error.strerror}"
             if isinstance(error, PermissionError):
                 problem += " (give it to the user that Synapse runs as, by chown; run as that user)"
-        except (ValueError, yaml.YAMLError) as error:
+        # A value such as the date of February 30 makes the parser raise the others.
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
             problem = f"{path} is not valid {_format(path)}{_position(error)}: correct it"
         else:
             notes.append(f"{path}{_WAS_READ}")

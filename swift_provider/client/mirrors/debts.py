@@ -126,8 +126,8 @@ class Debts:
             owed = self._owed(member)
             if owed:
                 logger.warning(
-                    "Swift %s still lacks %d objects that its mirrors have, or has objects that "
-                    "were deleted. Run swift_media_upload sync, and prune",
+                    "Swift %s: %d objects are still to be copied to it, or to be deleted there. "
+                    "Run swift_media_upload sync, and prune",
                     member.name,
                     owed,
                 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from swift_provider.config import Settings
 from swift_provider.config.mappings import unknown
@@ -59,14 +59,25 @@ def read_homeserver(findings: Findings, paths: Sequence[str] | None) -> Homeserv
     return homeserver
 
 
-def read_entries(findings: Findings, homeserver: Homeserver) -> list[tuple[str, Settings]]:
-    """The entries for Swift, each with its place in the file; empty if they are wrong."""
+class Entry(NamedTuple):
+    """An entry of ``media_storage_providers`` for Swift.
+
+    :ivar where: its options' place in ``homeserver.yaml``.
+    :ivar stores: whether Synapse, or ``local_disk``, stores anything there.
+    """
+
+    where: str
+    settings: Settings
+    stores: bool
+
+
+def read_entries(findings: Findings, homeserver: Homeserver) -> list[Entry]:
+    """The entries for Swift; empty if they are wrong."""
     try:
         entries = homeserver.entries()
     except ConfigError as error:
         findings.failed("options", error)
         return []
-    numbers = [number for number, _ in _ours(homeserver)]
     if not entries:
         findings.wrong(
             "options",
@@ -83,8 +94,12 @@ def read_entries(findings: Findings, homeserver: Homeserver) -> list[tuple[str, 
         _judge_stores(findings, homeserver.options, where, entry)
     _judge_what_synapse_refuses(findings, homeserver.options, entries)
     return [
-        (f"media_storage_providers[{number}].config", settings)
-        for number, settings in zip(numbers, entries, strict=True)
+        Entry(
+            f"media_storage_providers[{number}].config",
+            settings,
+            _stores(entry) or settings.local_disk is not None,
+        )
+        for (number, entry), settings in zip(_ours(homeserver), entries, strict=True)
     ]
 
 
@@ -112,11 +127,15 @@ def _ours(homeserver: Homeserver) -> list[tuple[int, Mapping[str, Any]]]:
     ]
 
 
+def _stores(entry: Mapping[str, Any]) -> bool:
+    return any(entry.get(option) for option in _WHOSE)
+
+
 def _judge_stores(
     findings: Findings, options: Mapping[str, Any], where: str, entry: Mapping[str, Any]
 ) -> None:
     off = [option for option in _WHOSE if not entry.get(option)]
-    if len(off) == len(_WHOSE):
+    if not _stores(entry):
         findings.note(
             "options",
             f"{where}: store_local and store_remote are both false, so Synapse stores nothing "

@@ -29,7 +29,7 @@ def judge_limits(
         findings.wrong("local_disk", f"{unreadable[0]}: give the media store to Synapse's user")
     known = len(findings.found)
     min_free = _bytes_free(limits, space)
-    if min_free >= space.total:
+    if min_free and min_free >= space.total:
         findings.wrong(
             "local_disk",
             f"min_free ({readable(min_free)}) is not below the size of the disk "
@@ -41,7 +41,9 @@ def judge_limits(
             f"min_free ({readable(min_free)}) is out of reach: without any media the disk would "
             f"have {readable(space.free + taken)} free: set it to less",
         )
-    if limits.max_size is not None and limits.max_size > space.free + taken and whole:
+    too_large = limits.max_size is not None and limits.max_size > space.free + taken
+    # Some network file systems say 0 for everything.
+    if limits.max_size is not None and too_large and whole and space.total:
         text = (
             f"the disk is full before media take max_size ({readable(limits.max_size)}): they take "
             f"{readable(taken)} and {readable(space.free)} are free"

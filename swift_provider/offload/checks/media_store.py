@@ -6,13 +6,12 @@ file would be left if this process was killed.
 
 from __future__ import annotations
 
-import getpass
 import itertools
 import os
-import pwd
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from swift_provider.config import LocalDiskSettings
 from swift_provider.errors import ConfigError
@@ -20,6 +19,7 @@ from swift_provider.keeper import Space
 from swift_provider.offload.checks.findings import Findings
 from swift_provider.offload.checks.local_disk import judge_limits
 from swift_provider.offload.command.homeserver import Homeserver
+from swift_provider.offload.disk_access import is_absent, is_empty, name_of
 from swift_provider.offload.media_names import ROOTS
 from swift_provider.sizes import readable
 
@@ -59,22 +59,28 @@ def check_media_store(
                 until = time.monotonic() + _COUNTING_SECONDS
                 judge_limits(findings, path, limits, space, until)
     except OSError as error:
-        findings.wrong(
-            "media store", f"{path} cannot be read ({error.strerror}): run as Synapse's user"
-        )
+        remedy = "check the disk, and whether it is mounted"
+        if isinstance(error, PermissionError):
+            remedy = "run as Synapse's user"
+        findings.wrong("media store", f"{path} cannot be read ({error.strerror}): {remedy}")
     return findings
 
 
 def _judge_folders(findings: Findings, path: str) -> bool:
     """:returns: whether the folder is a media store that can be looked into."""
-    if not os.path.isdir(path):
+    if is_absent(path) or not stat.S_ISDIR(os.stat(path).st_mode):
         findings.wrong(
             "media store",
             f"there is no folder {path}: correct media_store_path, or mount its disk",
         )
         return False
-    roots = [f"{path}/{root}" for root in ROOTS if os.path.isdir(f"{path}/{root}")]
-    if not roots and os.listdir(path):
+    roots = [f"{path}/{root}" for root in ROOTS if os.path.lexists(f"{path}/{root}")]
+    for root in roots:
+        if is_absent(root):
+            findings.wrong("media store", f"{root} is a link to nothing: mount the disk")
+            return False
+        os.stat(root)  # raises OSError, if its disk fails
+    if not roots and not is_empty(path):
         findings.wrong(
             "media store",
             f"{path} holds none of the folders of a media store, such as local_content: correct "
@@ -83,18 +89,21 @@ def _judge_folders(findings: Findings, path: str) -> bool:
         return False
     folders = itertools.chain([path], *(_folders(root, 3) for root in roots))
     for folder in itertools.islice(folders, _MOST_FOLDERS):
-        reason = _cannot_delete_in(folder)
+        try:
+            reason = _cannot_delete_in(folder)
+        except FileNotFoundError:  # Synapse has deleted it meanwhile.
+            continue
         if reason is not None:
             findings.wrong("media store", reason)
             return True
-    user = getpass.getuser() if os.geteuid() else "root"
+    user = name_of(os.geteuid())
     findings.ok("media store", f"{path}, {user} may write and delete files there")
     owner = os.stat(path).st_uid
     if os.geteuid() == 0 and owner != 0:
         findings.note(
             "media store",
-            f"you are root, and it belongs to {_name(owner)}: run check as that user to see "
-            f"whether Synapse may do all this: sudo -u {_name(owner)} swift_media_upload …",
+            f"you are root, and it belongs to {name_of(owner)}: run check as that user to see "
+            f"whether Synapse may do all this: sudo -u {_for_sudo(owner)} swift_media_upload …",
         )
     return True
 
@@ -104,7 +113,7 @@ def _folders(folder: str, depth: int) -> Iterator[str]:
     yield folder
     if not depth or not os.access(folder, os.R_OK | os.X_OK, effective_ids=True):
         return
-    with os.scandir(folder) as entries:
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from _folders(entry.path, depth - 1)
@@ -118,27 +127,27 @@ def _cannot_delete_in(folder: str) -> str | None:
         if os.statvfs(folder).f_flag & os.ST_RDONLY:
             return f"{folder} is on a disk that is mounted read-only: mount it for writing"
         return (
-            f"{folder} belongs to {_name(owner)}, and {_name(user)} may not write there: run as "
-            f"the user that Synapse runs as, or give the media store to it (chown -R)"
+            f"{folder} belongs to {name_of(owner)}, and {name_of(user)} may not write there: run "
+            "as the user that Synapse runs as, or give the media store to it (chown -R)"
         )
     if found.st_mode & stat.S_ISVTX and user not in (0, owner):
         return (
-            f"{folder} belongs to {_name(owner)} and has the sticky bit, so {_name(user)} may not "
-            f"delete others' files: chmod -t {folder}"
+            f"{folder} belongs to {name_of(owner)} and has the sticky bit, so {name_of(user)} may "
+            f"not delete others' files: chmod -t {folder}"
         )
     return None
 
 
-def _name(user: int) -> str:
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return f"user {user}"
+def _for_sudo(user: int) -> str:
+    name = name_of(user)
+    return f"'#{user}'" if " " in name else name
 
 
 def _judge_space(findings: Findings, space: Space) -> None:
     text = f"{readable(space.free)} of {readable(space.total)} are free"
-    if space.free <= 0:
+    if not space.total:
+        findings.note("disk space", "this file system does not say how much is free")
+    elif space.free <= 0:
         findings.wrong("disk space", f"{text}: make room, or set local_disk")
     elif space.free < _LITTLE * space.total:
         findings.note("disk space", f"only {text}")

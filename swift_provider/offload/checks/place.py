@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from swift_provider.client import Place, SeenPlace, container_facts, same_place
+from swift_provider.client import ContainerFacts, Place, SeenPlace, container_facts, same_place
 from swift_provider.config import RedirectSettings, Settings
 from swift_provider.errors import (
     AccessDeniedError,
@@ -39,12 +39,14 @@ class Asked:
     :ivar prefix: put before the subjects; empty if there is only one place.
     :ivar where: its options' place in ``homeserver.yaml``.
     :ivar largest: bytes that a media has at most; ``None`` if unknown.
+    :ivar stores: whether Synapse stores anything there.
     """
 
     settings: Settings
     prefix: str
     where: str
     largest: int | None
+    stores: bool
 
     @property
     def redirect(self) -> RedirectSettings | None:
@@ -57,11 +59,13 @@ class PlaceCheck:
 
     :param left: gets the names of test objects while they may be there.
     :ivar where: its options' place in ``homeserver.yaml``.
+    :ivar prefix: put before the subjects.
     :ivar seen: the place, once it is known whether Swift shows its container.
     """
 
     def __init__(self, reactor: Any, asked: Asked, left: set[str]) -> None:
         self.where = asked.where
+        self.prefix = asked.prefix
         self.seen: SeenPlace | None = None
         self._reactor = reactor
         self._asked = asked
@@ -124,20 +128,33 @@ class PlaceCheck:
             return
         self.seen = SeenPlace(place, facts.made if facts is not None else "")
         self._tls(url, place)
-        has_room = True
         if facts is not None:
             container.judge(findings, place, facts)
-            has_room = await container.judge_room(findings, place, facts, self._steps)
-        await container.judge_sizes(findings, place, self._asked.largest, self._steps)
-        if has_room:
-            trial = Trial(place, self._steps, findings, self._left)
-            if await trial.run(may_look=facts is not None):
-                await self._segments(place)
-            elif facts is None:
+        if self._asked.stores:
+            if not await self._storing(place, facts):
                 return
+        else:
+            await Trial(place, self._steps, findings, self._left).look()
         if self._asked.redirect is not None:
             where = self._redirect_where
             await redirect.judge(findings, place, self._asked.redirect, where, self._steps)
+
+    async def _storing(self, place: Place, facts: ContainerFacts | None) -> bool:
+        """Whether files can be stored.
+
+        :returns: whether anything else can be found out.
+        """
+        has_room = facts is None or await container.judge_room(
+            self._findings, place, facts, self._steps
+        )
+        await container.judge_sizes(self._findings, place, self._asked.largest, self._steps)
+        if has_room:
+            trial = Trial(place, self._steps, self._findings, self._left)
+            if await trial.run(may_look=facts is not None):
+                await self._segments(place)
+            elif facts is None:
+                return False
+        return True
 
     @property
     def _redirect_where(self) -> str:

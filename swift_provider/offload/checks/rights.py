@@ -36,6 +36,7 @@ class Trial:
         self._left = left
         self._prefix = prefix
         self._path = f"{FOLDER}check-{secrets.token_hex(8)}"
+        self._version = ""
         self.shown = f"{place.container}/{place.object_name(self._path)}"
         #: A place that does not answer is not asked any more.
         self._answers = True
@@ -78,18 +79,37 @@ class Trial:
             )
         return error is None
 
+    async def look(self) -> None:
+        """Try only what an entry needs where Synapse stores nothing. Changes nothing."""
+        before = len(self._findings.found)
+        try:
+            await self._steps.run(self._place.head(self._path))
+        except ObjectNotFoundError:
+            pass  # Whoever may not read gets 403.
+        except SwiftProviderError as error:
+            self._failed("read", error)
+        if self._answers:
+            await self._list()
+        if len(self._findings.found) == before:
+            self._findings.ok(
+                "rights",
+                f"read and list were tried in {self._place.container}, where Synapse stores "
+                "nothing",
+            )
+
     async def _write(self) -> SwiftProviderError | None:
         """:returns: why it failed, if it did."""
         descriptor = os.memfd_create("check")
         os.write(descriptor, _CONTENT)
         try:
             with closing(FileSource(descriptor, self._path)) as source:
-                await self._steps.run(self._place.put(self._path, source))
+                written = await self._steps.run(self._place.put(self._path, source))
         except SwiftProviderError as error:
             return error
         except StoppedError:  # nothing was sent
             self._left.discard(self.shown)
             raise
+        self._version = written.version
         return None
 
     async def _read(self) -> None:
@@ -127,7 +147,7 @@ class Trial:
     async def _delete(self, written: SwiftProviderError | None) -> None:
         """:param written: why the write failed; then nobody knows whether it did."""
         try:
-            await self._steps.remove(self._place.delete_plain(self._path))
+            await self._steps.remove(self._place.delete_plain(self._path, self._version))
         except ObjectNotFoundError:
             if written is not None:
                 self._findings.note(

@@ -67,9 +67,9 @@ def parser() -> argparse.ArgumentParser:
         description="Move Synapse's old media from its disk to OpenStack Swift.",
         epilog="Exit status: 0 all done, or ended by --max-duration; 1 some files failed, verify "
         "found media without an intact copy, sync different objects, or status something wrong; 2 "
-        "wrong usage or configuration; 3 Swift or the database is unreachable or refuses access, "
-        "or the disk is full; 130 interrupted; 141 the reader of standard output closed it. "
-        "COMMAND --help shows the options of a command.",
+        "wrong usage or configuration, or another run; 3 Swift or the database is unreachable or "
+        "refuses access, or the disk is full; 130 interrupted; 141 the reader of standard output "
+        "closed it. COMMAND --help shows the options of a command.",
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     _add_common(top, suppressed=False)
@@ -201,9 +201,9 @@ def parser() -> argparse.ArgumentParser:
     _add_sync(sync)
     status = command(
         "status",
-        "Show whether the places in Swift that homeserver.yaml names can be used now, and what "
-        "local_disk did last: what keeps Synapse's disk within its budget, and whether anything is "
-        "wrong.",
+        "Show what is wrong, which of the places in Swift that homeserver.yaml names can be used "
+        "now, what local_disk did last to keep the disk within its budget, and the last run of "
+        "each command.",
     )
     _add_base_path(status)
     stats = command(

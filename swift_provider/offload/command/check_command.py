@@ -21,8 +21,9 @@ from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.python.failure import Failure
 
 from swift_provider.client import Threads
-from swift_provider.config import LocalDiskSettings, Settings
+from swift_provider.config import LocalDiskSettings
 from swift_provider.offload.checks.configuration import (
+    Entry,
     keeps_local_media,
     largest_media,
     read_entries,
@@ -44,6 +45,8 @@ from swift_provider.offload.command.exit_status import (
 from swift_provider.offload.command.homeserver import Homeserver
 from swift_provider.offload.command.run_job import run
 from swift_provider.offload.print_line import print_line
+
+logger = logging.getLogger(__name__)
 
 #: Who warns of what the findings say in any case.
 _SAID_BY_FINDINGS = ("keystoneauth", "swift_provider.client.identity")
@@ -122,23 +125,24 @@ class _Checks:
     def add(
         self,
         homeserver: Homeserver,
-        entries: Sequence[tuple[str, Settings]],
+        entries: Sequence[Entry],
         base_path: str | None,
     ) -> None:
         """Add the checks of what ``homeserver.yaml`` names."""
         largest = largest_media(homeserver)
-        places = [(where, member) for where, entry in entries for member in entry.members]
+        places = [(entry, member) for entry in entries for member in entry.settings.members]
         labels = Counter(member.label for _, member in places)
-        for where, member in places:
+        for entry, member in places:
             label = member.label
             if labels[label] > 1:
                 label += f"/{member.container}/{member.prefix}".rstrip("/")
             prefix = f"{label}: " if len(places) > 1 else ""
-            asked = Asked(member, prefix, where, largest)
+            asked = Asked(member, prefix, entry.where, largest, entry.stores)
             self._places.append(PlaceCheck(reactor, asked, self.left))
         self.block("database", partial(check_database, homeserver))
         if keeps_local_media(homeserver):
-            limits = next((entry.local_disk for _, entry in entries if entry.local_disk), None)
+            every = [entry.settings.local_disk for entry in entries]
+            limits = next((one for one in every if one is not None), None)
             self.block("media store", _store_check(homeserver, base_path, limits))
 
     def block(self, subject: str, check: Callable[[], Findings]) -> None:
@@ -155,15 +159,20 @@ class _Checks:
         try:
             # All of them, also if one failed: the others remove what they stored.
             ended = await DeferredList([*places, *self._waiting], consumeErrors=True)
-            mirrors = await judge_mirrors(self._places)
+            try:
+                mirrors = await judge_mirrors(self._places)
+            except Exception:
+                mirrors = _broken("mirrors", Failure())
         finally:
             threads.stop()
             for place in self._places:
                 await place.close()
-        for _, result in ended:
-            if isinstance(result, Failure):
-                result.raiseException()
-        found = [findings for _, findings in ended]
+        subjects = [f"{place.prefix}Swift" for place in self._places]
+        subjects += [one.subject for one in self._blocking]
+        found = [
+            _broken(subject, result) if isinstance(result, Failure) else result
+            for subject, (_, result) in zip(subjects, ended, strict=True)
+        ]
         found.insert(len(places), mirrors)
         return found
 
@@ -176,7 +185,7 @@ class _Checks:
                 one.subject,
                 f"no answer within {ALL_STEPS_SECONDS:.0f} seconds: check the server, the network "
                 "or the disk",
-                by_server=True,
+                by_server=one.subject == "database",
             )
             return findings
         except CancelledError:
@@ -189,6 +198,18 @@ class _Checks:
             place.stop()
         for waiting in self._waiting:
             waiting.cancel()
+
+
+def _broken(subject: str, failure: Failure) -> Findings:
+    """A check that ended by an error of the program: the others still count."""
+    logger.error("check of %s:\n%s", subject, failure.getTraceback())
+    findings = Findings()
+    findings.wrong(
+        subject,
+        f"this check failed by itself ({type(failure.value).__name__}): report it, with what is "
+        "logged",
+    )
+    return findings
 
 
 def _store_check(

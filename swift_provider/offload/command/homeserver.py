@@ -351,9 +351,18 @@ def _where(number: int) -> str:
 def _files(path: str) -> list[str]:
     if not os.path.isdir(path):
         return [path]
-    files = [os.path.join(path, name) for name in sorted(os.listdir(path))]
+    try:
+        names = sorted(os.listdir(path))
+    except OSError as error:
+        raise ConfigError(_unreadable(path, error)) from error
+    files = [os.path.join(path, name) for name in names]
     # Synapse ignores the others.
     return [file for file in files if file.endswith(".yaml") and os.path.isfile(file)]
+
+
+def _unreadable(path: str, error: OSError) -> str:
+    remedy = ". Run as Synapse's user" if isinstance(error, PermissionError) else ""
+    return f"cannot read {path}: {error.strerror}{remedy}"
 
 
 def _read_mapping(path: str) -> dict[str, Any]:
@@ -361,9 +370,9 @@ def _read_mapping(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             content = yaml.safe_load(file)
     except OSError as error:
-        remedy = ". Run as Synapse's user" if isinstance(error, PermissionError) else ""
-        raise ConfigError(f"cannot read {path}: {error.strerror}{remedy}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(_unreadable(path, error)) from error
+    # A value such as the date of February 30 makes the parser raise the others.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
         # The parser's message may quote a word of the line, perhaps a password.
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""

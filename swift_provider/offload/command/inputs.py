@@ -16,7 +16,7 @@ from swift_provider.offload.command.place import check_place
 from swift_provider.offload.command.same_database import place, same_database
 from swift_provider.offload.database import Database
 from swift_provider.offload.database_config import DatabaseConfig
-from swift_provider.offload.disk_access import check_reachable, check_readable
+from swift_provider.offload.disk_access import check_reachable, check_readable, is_absent, is_empty
 from swift_provider.offload.media_names import ROOTS, shown
 from swift_provider.offload.print_line import print_line
 from swift_provider.offload.progress import Progress, progress
@@ -98,7 +98,7 @@ class Inputs:
             raise ConfigError(f"{path} is not a folder: BASE_PATH must be Synapse's media store")
         check_readable(path)
         known = any(os.path.isdir(os.path.join(path, root)) for root in ROOTS)
-        if not known and not (may_be_empty and not os.listdir(path)):
+        if not known and not (may_be_empty and is_empty(path)):
             raise ConfigError(
                 f"{path} holds none of the folders of a media store, such as local_content: "
                 "is this Synapse's media_store_path, and is it mounted?"
@@ -115,7 +115,7 @@ class Inputs:
         :raises ConfigError: if the command line names one, or the folder is not a media store.
         """
         path = self._homeserver.media_store_path()
-        if self.arguments.base_path is None and (path is None or not os.path.isdir(path)):
+        if self.arguments.base_path is None and (path is None or is_absent(path)):
             return None
         return self.base_path(may_be_empty=True)
 

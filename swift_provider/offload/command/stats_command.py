@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 
@@ -9,6 +10,7 @@ from swift_provider.offload.command.console import print_json
 from swift_provider.offload.command.durations import cut_off, milliseconds
 from swift_provider.offload.command.exit_status import DONE, SOME_FAILED, UNREACHABLE
 from swift_provider.offload.command.inputs import Inputs
+from swift_provider.offload.command.slow import told_if_stalled
 from swift_provider.offload.command.stats_text import as_mapping, text
 from swift_provider.offload.command.tables import terminal_width
 from swift_provider.offload.database import Database
@@ -45,7 +47,7 @@ def stats(inputs: Inputs) -> int:
 
             listing = ListPlaces(swift, inventory, progress, inputs.watch)
         count = _Count(inventory, database, progress)
-        figures = count.figures(base_path)
+        figures = count.figures(base_path, inputs.waits_for)
         if swift is not None:
             figures.places = listing.run()
         progress.close()
@@ -72,20 +74,22 @@ class _Count:
         self._progress = progress
         self._files = self._taken = 0
 
-    def figures(self, base_path: str | None) -> Figures:
+    def figures(self, base_path: str | None, waits_for: Callable[[], str]) -> Figures:
         """All but Swift's.
 
         :param base_path: the media store; ``None`` if there is none on this machine.
+        :param waits_for: says what the run waits for, if it makes no progress.
         :raises DatabaseUnavailableError: if the database fails.
         """
         inventory, database = self._inventory, self._database
-        if base_path is not None:
-            inventory.add_files(walk_with_sizes(base_path, self._fail), self._advance_files)
         now = datetime.now()
         before_ms = [milliseconds(cut_off(duration, now)) for duration in DURATIONS]
-        for kind in (LOCAL, REMOTE):
-            inventory.add_media(media_rows(database, kind, before_ms), self._advance)
-        by_step = thumbnails(database, before_ms)
+        with told_if_stalled(self._progress, waits_for):
+            if base_path is not None:
+                inventory.add_files(walk_with_sizes(base_path, self._fail), self._advance_files)
+            for kind in (LOCAL, REMOTE):
+                inventory.add_media(media_rows(database, kind, before_ms), self._advance)
+            by_step = thumbnails(database, before_ms)
         disk = None
         if base_path is not None:
             inventory.match()

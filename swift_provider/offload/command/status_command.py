@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: After this long, what should end by itself is wrong.
 PATIENCE_SECONDS = 3600.0
+#: With less free space no file can be written.
+NO_SPACE_BYTES = 1 << 16
 
 
 def status(inputs: Inputs) -> int:
@@ -47,10 +50,14 @@ def status(inputs: Inputs) -> int:
     entries = inputs.entries()
     wrong: list[str] = []
     notes: list[str] = []
-    if state is not None and holder is None:
-        wrong.append(_why_nobody(base_path, inputs.files, entries))
+    wanted = any(entry.local_disk is not None for entry in entries)
+    if holder is None and (wanted or state is not None):
+        wrong.append(_why_nobody(base_path, inputs.files, wanted=wanted))
     elif state is not None:
         wrong, notes = _troubles(state)
+    if _is_full(base_path):
+        # Then local_disk cannot write its state either.
+        wrong.append(f"the disk of {base_path} is full")
     places = _places(entries)
     runs = last_runs(inputs.arguments.cache_db)
     exit_status = DONE if not wrong and all(place.usable for place in places) else SOME_FAILED
@@ -71,12 +78,22 @@ def status(inputs: Inputs) -> int:
         wrong += [str(place) for place in places if not place.usable]
         blocks = [
             [f"Wrong: {text}" for text in wrong] + [f"Note: {text}" for text in notes],
-            of_local_disk(base_path, holder, state),
+            of_local_disk(base_path, holder, state, wanted=wanted),
             [str(place) for place in places if place.usable],
             of_commands(runs),
         ]
         print_line("\n\n".join("\n".join(lines) for lines in blocks if lines))
     return exit_status
+
+
+def _is_full(path: str) -> bool:
+    """Whether no file can be made. Some file systems say 0 for everything."""
+    try:
+        disk = os.statvfs(path)
+    except OSError:
+        return False  # It was there a moment ago.
+    no_room = disk.f_blocks and disk.f_bavail * disk.f_frsize < NO_SPACE_BYTES
+    return bool(no_room or (disk.f_files and not disk.f_favail))
 
 
 def _places(entries: Sequence[Settings]) -> list[SwiftPlace]:
@@ -88,8 +105,12 @@ def _places(entries: Sequence[Settings]) -> list[SwiftPlace]:
     return ask_places(entries)
 
 
-def _why_nobody(base_path: str, files: str, entries: Sequence[Settings]) -> str:
-    """:param files: of ``homeserver.yaml``; empty if none was read."""
+def _why_nobody(base_path: str, files: str, *, wanted: bool) -> str:
+    """Why no process keeps the disk, and what to do.
+
+    :param files: of ``homeserver.yaml``; empty if none was read.
+    :param wanted: whether they have ``local_disk``.
+    """
     nobody = "no process of Synapse keeps this disk within its budget now"
     remedy = f"delete {state_path(base_path)}"
     if not files:
@@ -97,8 +118,8 @@ def _why_nobody(base_path: str, files: str, entries: Sequence[Settings]) -> str:
             f"{nobody}. Either Synapse does not run, or its configuration has no local_disk any "
             f"more: then {remedy}"
         )
-    if any(entry.local_disk is not None for entry in entries):
-        return f"{nobody}, although {files} has local_disk: start Synapse, or look into its log"
+    if wanted:
+        return f"{nobody}, although {files} has local_disk: restart Synapse, or look into its log"
     return f"{nobody}, and {files} has no local_disk any more: {remedy}"
 
 

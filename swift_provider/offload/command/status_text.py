@@ -23,9 +23,15 @@ _TASKS = {
 _REFUSAL_CHARACTERS = 100
 
 
-def of_local_disk(base_path: str, holder: str | None, state: State | None) -> list[str]:
-    """:param holder: the process that keeps the disk within its budget."""
-    if state is None and holder is None:
+def of_local_disk(
+    base_path: str, holder: str | None, state: State | None, *, wanted: bool
+) -> list[str]:
+    """What local_disk did last.
+
+    :param holder: the process that keeps the disk within its budget.
+    :param wanted: whether ``homeserver.yaml`` has ``local_disk``.
+    """
+    if state is None and holder is None and not wanted:
         return [f"local_disk is not in use for {base_path}"]
     lines = [f"local_disk: {base_path} is kept within its budget by {holder or 'no process'}"]
     if state is None:

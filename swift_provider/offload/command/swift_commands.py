@@ -288,7 +288,7 @@ def _run(
     def stop() -> None:
         job.stop()
         if database is not None:
-            database.stop()  # Its answers are only for files that the job would begin.
+            database.stop()  # Its answers are mostly for files that the job would begin.
 
     def show() -> int:
         job.progress.close()

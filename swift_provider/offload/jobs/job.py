@@ -47,6 +47,8 @@ DISK_ERRORS_IN_A_ROW = 5
 
 #: Why files were skipped that waited for their turn when the run was told to end.
 NOT_BEGUN = "not begun, left for the next run"
+#: And those about which the database could not be asked any more.
+NOT_FINISHED = "not finished, left for the next run"
 
 Result = TypeVar("Result")
 TallyType = TypeVar("TallyType", bound=Tally)
@@ -154,6 +156,10 @@ class Job(ABC, Generic[TallyType]):
         try:
             result = await work
         except CONCERNS_ALL as error:
+            if self.tally.interrupted and isinstance(error, DatabaseUnavailableError):
+                # The signal that ends the run has ended its query, too.
+                self.tally.skipped[NOT_FINISHED] += 1
+                return None
             self._fail(path, reason_of(error), str(error))
             self._stop_for(error)
         except AccessDeniedError as error:

@@ -211,8 +211,8 @@ def _older_database(found: Found, activity: datetime | None, wording: Wording) -
     last = f"last at {_shown_time(activity)}" if activity else "never"
     return (
         f"the database is older than the {wording.things}: the newest of these was stored at "
-        f"{_shown_time(found.newest)}, but according to the database media were {last} stored "
-        "or looked at. Is it a copy, or a replica that stopped? If it is the right database, look "
+        f"{_shown_time(found.newest)}, but in the database media were stored or looked at {last}. "
+        "Is it a copy, or a replica that stopped? If it is the right database, look "
         f"at any picture in Matrix, wait two minutes, and {wording.again}"
     )
 

@@ -20,7 +20,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import AsyncGenerator
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -121,7 +122,7 @@ class Restore(Job[Tally]):
         :raises DiskFullError: if the disk has not so much space.
         """
         base_path, missing, there = self._disk.base_path, 0, 0
-        size = 0
+        sizes: Counter[str] = Counter()
         pages = known.contents(lambda reason: None)
         async for page in pages:
             if self._stopping:
@@ -129,18 +130,14 @@ class Restore(Job[Tally]):
             lacking = await self.threads.lookups.run(_missing, base_path, page)
             missing += len(lacking)
             there += len(page) - len(lacking)
-            size += sum(max(file.lengths, default=0) for file in lacking)
-        disk = await self.threads.lookups.run(shutil.disk_usage, base_path)
-        # Some network file systems say 0 for everything.
-        free = disk.free if disk.total else size
+            for file in lacking:
+                sizes[file.path.partition("/")[0]] += max(file.lengths, default=0)
         if self._options.dry_run:
-            self.tally.counts[WOULD_RESTORE], self.tally.sizes[WOULD_RESTORE] = missing, size
+            self.tally.counts[WOULD_RESTORE] = missing
+            self.tally.sizes[WOULD_RESTORE] = sizes.total()
             self.tally.counts[PRESENT] = there
-        if size > free:
-            text = (
-                f"the disk has no room: {readable(size)} are missing in {base_path}, without "
-                f"thumbnails, and {readable(free)} are free"
-            )
+        text = await self.threads.lookups.run(_no_room, base_path, sizes)
+        if text is not None:
             if not self._options.dry_run:
                 raise DiskFullError(text)
             self.progress.note(f"Without --dry-run, restore would refuse: {text}")
@@ -301,7 +298,7 @@ class Restore(Job[Tally]):
         mirror = download.info.mirror
         try:
             check_length(file, download.info.size)
-            new = await open_arriving(self.threads.lookups, self._disk, file)
+            new = await open_arriving(self.threads, self._disk, file)
             try:
                 await download.deliver(new)
                 await new.flush()
@@ -338,6 +335,30 @@ class Restore(Job[Tally]):
             self._pass_over(DELETED_MEANWHILE)
             return False
         return True
+
+
+def _no_room(base_path: str, sizes: Mapping[str, int]) -> str | None:
+    """Why files cannot be stored; ``None`` if each disk has room. Blocks.
+
+    :param sizes: how many bytes are missing below each root, which may be a link or a mount.
+    """
+    own = os.stat(base_path).st_dev
+    folders = {own: base_path}
+    missing: Counter[int] = Counter()
+    for root, size in sizes.items():
+        folder = f"{base_path}/{root}"
+        disk = os.stat(folder).st_dev if os.path.isdir(folder) else own
+        folders.setdefault(disk, folder)
+        missing[disk] += size
+    for disk, size in missing.items():
+        usage = shutil.disk_usage(folders[disk])
+        # Some network file systems say 0 for everything.
+        if usage.total and size > usage.free:
+            return (
+                f"the disk has no room: {readable(size)} are missing in {folders[disk]}, without "
+                f"thumbnails, and {readable(usage.free)} are free"
+            )
+    return None
 
 
 def _missing(base_path: str, page: list[Expected]) -> list[Expected]:

@@ -63,7 +63,7 @@ class Inventory:
         for page in _pages(files):
             self.insert("files", 6, map(_file_row, page))
             number += len(page)
-            taken += sum(one.file.taken for one in page)
+            taken += sum(one.taken for one in page)
             advance(number, taken)
 
     def add_media(self, rows: Iterable[Row], advance: Callable[[int], None]) -> None:
@@ -145,7 +145,7 @@ def _pages(items: Iterable[Any]) -> Iterator[list[Any]]:
 def _file_row(sized: SizedFile) -> tuple[Any, ...]:
     file = sized.file
     name = _name(sized.path)
-    return file.origin, file.filesystem_id, name, sized.size, file.taken, file.written_ms
+    return file.origin, file.filesystem_id, name, sized.size, sized.taken, file.written_ms
 
 
 def _name(path: str) -> str:

@@ -244,6 +244,25 @@ async def test_all_are_slow_for_several_downloads(
     assert works, f"left out; requests: {asked}"
 
 
+async def test_the_rest_takes_two_requests(
+    mirrors: Mirrors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its own time to be answered: HEAD, which compares the objects, and GET."""
+    monkeypatch.setattr(member, "ANSWER_SECONDS", 2.0)
+    await mirrors.put(content_of(HUGE))
+    sink = Sink(pause_after=500_000)
+    done = (await mirrors.store.get("object")).deliver(sink)
+    await until(lambda: len(sink.content) >= 500_000)
+    mirrors.faulty[0].proxy.add_optional(Answer(503, times=None, match=OBJECT))
+    for method in ("HEAD", "GET"):
+        mirrors.faulty[1].proxy.add(Delay(1.2, BEFORE_RESPONSE, match=(method, "/object$")))
+    mirrors.faulty[0].proxy.reset_open()
+    sink.producer.resumeProducing()  # type: ignore[union-attr]
+    await soon(done)
+    assert sink.content == content_of(HUGE)
+    assert len(mirrors.requests(1)) == 1
+
+
 async def test_the_rest_of_what_was_deleted(mirrors: Mirrors) -> None:
     """The download fails with an error of Swift, not of Python."""
     await mirrors.put(content_of(HUGE))

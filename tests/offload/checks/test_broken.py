@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.offload.checks.conftest import Checked
+from tests.offload.checks.conftest import _QUICK, Checked
 from tests.offload.checks.front import Answer, Front, running_front
 from tests.offload.conftest import Objects
 from tests.offload.mirrors import closed_url, silent_url
@@ -308,10 +308,43 @@ def test_a_container_with_versions(checked: Checked) -> None:
     """What is deleted stays, which is a note: it may be meant."""
     checked.objects.keep_versions()
     (line,) = (one for one in checked.run(0) if one.startswith("note    versions"))
+    assert checked.objects.versions() == []
     assert line.startswith(
         f"note    versions: {checked.objects.container} keeps old versions, so what is deleted "
         "stays"
     )
+
+
+def test_where_synapse_only_reads(checked: Checked, front: Front) -> None:
+    """Nothing is written there, and no right to write is needed."""
+
+    def only_read(answer: Answer) -> None:
+        if answer.method in ("PUT", "DELETE"):
+            answer.status = 403
+
+    front.change = only_read
+    assert checked.wrong(3).startswith("wrong   write: this user may not write")
+    checked.entry.update(store_local=False, store_remote=False)
+    lines = checked.run(0)
+    container = checked.objects.container
+    rights = f"read and list were tried in {container}, where Synapse stores nothing"
+    assert f"ok      rights: {rights}" in lines
+
+
+def test_a_check_that_fails_by_itself(checked: Checked) -> None:
+    """The other findings are shown all the same."""
+    checked.write()
+    code = f"""
+from swift_provider.offload.command import check_command
+def fail(*arguments):
+    raise KeyError("a fault of the program")
+check_command.check_database = fail
+{_QUICK}"""
+    ended = checked.script.run([*checked.script.command()[:1], "-c", code])
+    assert ended.returncode == 2
+    assert "wrong   database: this check failed by itself (KeyError): report it" in ended.stdout
+    assert "ok      disk space: " in ended.stdout
+    assert "a fault of the program" in ended.stderr
 
 
 def test_a_quota_that_is_used_up(checked: Checked, keystone: Keystone, swift: Swift) -> None:
@@ -391,9 +424,9 @@ def test_a_wrong_clock(checked: Checked, front: Front) -> None:
         answer.headers["Date"] = formatdate(time.time() + 600, usegmt=True)
 
     front.change = ten_minutes_ahead
-    line = checked.wrong(2)
-    assert line.startswith("wrong   clock: this machine's clock is ")
-    assert " seconds behind Swift's, and temporary URLs fail: set it (timedatectl" in line
+    (line,) = (one for one in checked.run(0) if one.startswith("note    clock"))
+    assert line.startswith("note    clock: this machine's clock is ")
+    assert " seconds behind Swift's: set the one that is wrong (timedatectl" in line
 
 
 def test_objects_that_expire(checked: Checked, front: Front) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from swift_provider.config import LocalDiskSettings
 from swift_provider.keeper import Space
 from swift_provider.offload.checks.findings import Findings
 from swift_provider.offload.checks.local_disk import judge_limits
-from swift_provider.offload.checks.media_store import check_media_store
+from swift_provider.offload.checks.media_store import _judge_space, check_media_store
 from swift_provider.offload.command.homeserver import Homeserver
 
 GIB = 1024**3
@@ -83,6 +85,81 @@ def test_root_is_told_to_run_it_as_synapse(media_store: Path) -> None:
     assert judged(media_store)[1].startswith(
         "note    media store: you are root, and it belongs to nobody: run check as that user"
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may be any user")
+def test_a_user_without_a_name(media_store: Path) -> None:
+    """As in Docker: no user has the number that Synapse runs as."""
+    for path in (media_store, *media_store.rglob("*")):
+        os.chown(path, 99_991, 99_991)
+    os.seteuid(99_991)
+    try:
+        first = judged(media_store)[0]
+    finally:
+        os.seteuid(0)
+    assert first == (
+        f"ok      media store: {media_store}, user 99991 may write and delete files there"
+    )
+
+
+def test_a_link_to_nothing(media_store: Path) -> None:
+    """As to a disk that is not mounted."""
+    (media_store / "remote_content").symlink_to(media_store / "no-such")
+    (line,) = judged(media_store)
+    assert line == (
+        f"wrong   media store: {media_store}/remote_content is a link to nothing: mount the disk"
+    )
+
+
+@pytest.mark.parametrize("root", ["", "/local_content"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_media_store_that_cannot_be_looked_at(
+    media_store: Path, monkeypatch: pytest.MonkeyPatch, number: int, root: str
+) -> None:
+    """It is not said to be absent."""
+    right = os.stat
+
+    def fail(path: Any, **options: Any) -> os.stat_result:
+        if str(path) == f"{media_store}{root}":
+            raise OSError(number, os.strerror(number))
+        return right(path, **options)
+
+    monkeypatch.setattr(os, "stat", fail)
+    (line,) = judged(media_store)
+    monkeypatch.undo()
+    remedy = "run as Synapse's user" if number == errno.EACCES else "check the disk, and whether"
+    assert line.startswith(
+        f"wrong   media store: {media_store} cannot be read ({os.strerror(number)}): {remedy}"
+    )
+
+
+def test_a_folder_that_goes_meanwhile(media_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Synapse deletes empty folders."""
+    right = os.stat
+
+    def gone(path: Any, **options: Any) -> os.stat_result:
+        if str(path).endswith("/bb"):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+        return right(path, **options)
+
+    monkeypatch.setattr(os, "stat", gone)
+    first = judged(media_store)[0]
+    monkeypatch.undo()
+    assert first.startswith("ok      media store: ")
+
+
+def test_a_disk_that_does_not_say_how_large_it_is(media_store: Path) -> None:
+    """As some network file systems: nothing is known to be wrong."""
+    found = Findings()
+    space = Space(0, 0, 0)
+    _judge_space(found, space)
+    judge_limits(
+        found, str(media_store), LocalDiskSettings(max_size=GIB), space, time.monotonic() + 60
+    )
+    assert lines(found) == [
+        "note    disk space: this file system does not say how much is free",
+        "ok      local_disk: media take 0 bytes, within the limits",
+    ]
 
 
 def test_nothing_is_changed(media_store: Path) -> None:

@@ -31,7 +31,7 @@ async def lines(rgw: RgwStandIn) -> list[str]:
         "auth": {"auth_url": rgw.auth_url, **auth},
     }
     left: set[str] = set()
-    asked = Asked(parse_settings(options), "", "config", 2**30)
+    asked = Asked(parse_settings(options), "", "config", 2**30, stores=True)
     check = PlaceCheck(reactor, asked, left)
     findings = await check.run()
     await check.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import yaml
@@ -68,6 +70,25 @@ def test_the_entrys_own_cloud_keeps_its_sign_in() -> None:
     entry = _entry(container="c", cloud="one", auth={"project_name": "p"})
     assert _homeserver(entry).settings({"cloud": "one"}).auth == {"project_name": "p"}
     assert _homeserver(entry).settings({"cloud": "two"}).auth is None
+
+
+@pytest.mark.parametrize("text", ["a: 2024-02-30", "a: !!int ''", "a: !!bool x"])
+def test_a_value_that_yaml_cannot_read(tmp_path: Path, text: str) -> None:
+    """The file is named."""
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"a\.yaml is not valid YAML"):
+        Homeserver.read([str(tmp_path / "a.yaml")])
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As conf.d, by another user."""
+
+    def deny(path: str) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os, "listdir", deny)
+    with pytest.raises(ConfigError, match=r"^cannot read /.*: Permission denied\. Run as Synapse"):
+        Homeserver.read([str(tmp_path)])
 
 
 def test_several_entries() -> None:

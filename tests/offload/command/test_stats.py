@@ -258,6 +258,25 @@ def test_no_media_store(offload: Script, store: SynapseStore, objects: Objects) 
     assert "is not a folder" in ended.stderr
 
 
+def test_a_disk_that_fails(script: Script, store: SynapseStore) -> None:
+    """The media store is not said to be absent."""
+    script.configure(store)
+    code = f"""
+import errno, os, sys
+from swift_provider.offload.command.cli import main
+right = os.stat
+def fail(path, **options):
+    if path == {str(store.base)!r}:
+        raise OSError(errno.EIO, "Input/output error", path)
+    return right(path, **options)
+os.stat = fail
+sys.exit(main(sys.argv[1:]))
+"""
+    ended = script.run([*script.command()[:1], "-c", code, "stats"])
+    assert ended.returncode == 2
+    assert f"Cannot look into {store.base}: Input/output error. Check the disk" in ended.stderr
+
+
 def test_an_empty_store(script: Script, any_store: SynapseStore) -> None:
     """Nothing is nothing, not an error."""
     script.configure(any_store)

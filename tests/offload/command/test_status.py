@@ -6,7 +6,9 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -131,15 +133,42 @@ def test_nobody_holds_the_lock(script: Script, store: SynapseStore) -> None:
 
 
 def test_synapse_does_not_run(offload: Script, store: SynapseStore, objects: Objects) -> None:
-    """The configuration has local_disk: nothing is to be deleted."""
-    save_state(str(store.base), state())
+    """The configuration has local_disk: nothing is to be deleted. Perhaps it never ran."""
     offload.configure(
         store, cloud="matrix", container=objects.container, local_disk={"max_size": "1G"}
     )
-    ended = offload("status", store.base)
+    for known in (None, state()):
+        if known is not None:
+            save_state(str(store.base), known)
+        ended = offload("status", store.base)
+        assert ended.returncode == 1
+        wrong, _, kept = ended.stdout.splitlines()[:3]
+        assert wrong.endswith(
+            "homeserver.yaml has local_disk: restart Synapse, or look into its log"
+        )
+        assert kept == f"local_disk: {store.base} is kept within its budget by no process"
+
+
+def test_a_full_disk(script: Script, store: SynapseStore, tmp_path: Path) -> None:
+    """The state file is of a better time then: local_disk cannot write it."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if os.system(f"mount -t tmpfs -o size=200k none {small} 2>/dev/null"):
+        pytest.skip("needs a user that can mount")
+    try:
+        lock = KeeperLock(str(small), "main")  # makes the only folder there, so far
+        save_state(str(small), state())
+        assert script("status", small).returncode == 0
+        (small / "local_content").mkdir()
+        with suppress(OSError), (small / "fills").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        ended = script("status", small)
+        lock.close()
+    finally:
+        os.system(f"umount {small}")
     assert ended.returncode == 1
-    wrong = ended.stdout.splitlines()[0]
-    assert wrong.endswith("homeserver.yaml has local_disk: start Synapse, or look into its log")
+    assert f"Wrong: the disk of {small} is full" in ended.stdout
 
 
 def test_a_run_in_progress(script: Script, store: SynapseStore) -> None:

@@ -74,6 +74,31 @@ def test_some_of_it(offload: Script, store: SynapseStore, objects: Objects) -> N
         assert (ended.returncode, f"knows no media {wrong}" in ended.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("has_room", [True, False])
+def test_room_on_another_disk(
+    offload: Script, store: SynapseStore, objects: Objects, tmp_path: Path, has_room: bool
+) -> None:
+    """A root may be a link to a disk of its own: what matters is the room there."""
+    path = store.add_remote("example.org", "m", "remote-file", None, media_length=400_000)
+    objects[path] = b"x" * 400_000
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.mkdir()
+    if os.system(f"mount -t tmpfs -o size=100k none {small} 2>/dev/null"):
+        pytest.skip("needs a user that can mount")
+    base, other = (small, large) if has_room else (large, small)
+    try:
+        (base / "local_content").mkdir(parents=True)
+        (other / "remote_content").mkdir(parents=True)
+        (base / "remote_content").symlink_to(other / "remote_content")
+        told = offload.json("restore", base, status=0 if has_room else 3)
+        if has_room:
+            assert (large / path).read_bytes() == b"x" * 400_000
+        else:
+            assert f"are missing in {base}/remote_content, without" in told["stopped"]
+    finally:
+        os.system(f"umount {small}")
+
+
 def test_no_room(offload: Script, store: SynapseStore, objects: Objects) -> None:
     """What does not fit on the disk is not begun."""
     small = store.add_local("small-one", None, length=9)
@@ -160,9 +185,9 @@ def test_restore_onto_a_full_disk(
 #: Runs the script with a disk on which no new file can be opened, as on an NFS that hangs.
 _HUNG_DISK = """
 import os, sys, threading
-from swift_provider.offload.command import stalls
+from swift_provider.client import downloads
 from swift_provider.offload.command.cli import main
-stalls.QUIET_SECONDS = 6
+downloads.PARK_SECONDS = 1  # Then the run waits for the disk alone.
 right = os.open
 def hang(path, *arguments, **options):
     if "~restoring-" in str(path):
@@ -423,6 +448,16 @@ def test_another_user_is_told(store: SynapseStore, monkeypatch: pytest.MonkeyPat
     assert "user 1234" in told
     monkeypatch.setattr(os, "geteuid", lambda: 1234)
     assert MediaStore(str(store.base)).complaint is None
+
+
+@pytest.mark.parametrize("option", ["--media", "--user"])
+def test_a_name_that_no_media_has(script: Script, store: SynapseStore, option: str) -> None:
+    """It is refused before the database gets it."""
+    script.configure(store, cloud="matrix", container="media")
+    ended = script("restore", store.base, option, os.fsdecode(b"@ab\xff:here.example"))
+    assert ended.returncode == 2
+    assert "has characters that no name has" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_the_wrong_database(offload: Script, store: SynapseStore, objects: Objects) -> None:
