@@ -46,7 +46,9 @@ def read_homeserver(findings: Findings, paths: Sequence[str] | None) -> Homeserv
         if name:
             homeserver.server_name()
     except (ConfigError, OSError) as error:
-        findings.wrong("homeserver.yaml", f"{error}: correct it, or run as Synapse's user")
+        # An error about a file that this user may not read has its remedy.
+        remedy = "" if isinstance(error.__cause__, PermissionError) else ": correct it"
+        findings.wrong("homeserver.yaml", f"{error}{remedy}")
         return None
     if name:
         findings.ok("homeserver.yaml", f"read {homeserver.where}, server_name {shown(name)}")

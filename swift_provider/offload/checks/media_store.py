@@ -62,7 +62,8 @@ def check_media_store(
         remedy = "check the disk, and whether it is mounted"
         if isinstance(error, PermissionError):
             remedy = "run as Synapse's user"
-        findings.wrong("media store", f"{path} cannot be read ({error.strerror}): {remedy}")
+        failed = error.filename or path
+        findings.wrong("media store", f"{failed} cannot be read ({error.strerror}): {remedy}")
     return findings
 
 
@@ -74,12 +75,14 @@ def _judge_folders(findings: Findings, path: str) -> bool:
             f"there is no folder {path}: correct media_store_path, or mount its disk",
         )
         return False
-    roots = [f"{path}/{root}" for root in ROOTS if os.path.lexists(f"{path}/{root}")]
-    for root in roots:
-        if is_absent(root):
+    roots = []
+    for root in (f"{path}/{name}" for name in ROOTS):
+        if not is_absent(root):
+            os.stat(root)  # raises OSError, if its disk fails
+            roots.append(root)
+        elif os.path.islink(root):
             findings.wrong("media store", f"{root} is a link to nothing: mount the disk")
             return False
-        os.stat(root)  # raises OSError, if its disk fails
     if not roots and not is_empty(path):
         findings.wrong(
             "media store",

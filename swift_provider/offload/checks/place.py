@@ -135,6 +135,7 @@ class PlaceCheck:
                 return
         else:
             await Trial(place, self._steps, findings, self._left).look()
+            await self._reading_segments(place)
         if self._asked.redirect is not None:
             where = self._redirect_where
             await redirect.judge(findings, place, self._asked.redirect, where, self._steps)
@@ -202,6 +203,17 @@ class PlaceCheck:
             )
         else:
             self._findings.ok("TLS", f"the certificate of {parts.netloc} is trusted")
+
+    async def _reading_segments(self, place: Place) -> None:
+        segments = place.segments
+        try:
+            await self._steps.run(segments.check())
+        except ContainerNotFoundError:
+            self._findings.ok("segments", f"{segments.container} does not exist")
+        except SwiftProviderError as error:
+            self._findings.failed("segments", error)
+        else:
+            self._findings.ok("segments", f"{segments.container} can be looked at")
 
     async def _segments(self, place: Place) -> None:
         segments = place.segments

@@ -222,8 +222,8 @@ def parser() -> argparse.ArgumentParser:
     check_all = command(
         "check",
         "Check the configuration before Synapse is restarted: files, sign-in, containers and "
-        "rights of each place in Swift, database, media store. Stores one small object in each "
-        "container and removes it; changes nothing else.",
+        "rights of each place in Swift, database, media store. Where Synapse stores media, it "
+        "stores one small object in each container and removes it; it changes nothing else.",
     )
     _add_base_path(check_all)
     return top

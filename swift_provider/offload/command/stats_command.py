@@ -93,7 +93,8 @@ class _Count:
         disk = None
         if base_path is not None:
             inventory.match()
-            thumbnails_that_stay.keep(inventory, database)
+            with told_if_stalled(self._progress, waits_for):
+                thumbnails_that_stay.keep(inventory, database)
             disk = DiskFigures.of(inventory, base_path, len(by_step))
         return Figures(DatabaseFigures.of(inventory, by_step), disk, [])
 

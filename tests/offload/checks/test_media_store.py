@@ -121,7 +121,7 @@ def test_a_media_store_that_cannot_be_looked_at(
 
     def fail(path: Any, **options: Any) -> os.stat_result:
         if str(path) == f"{media_store}{root}":
-            raise OSError(number, os.strerror(number))
+            raise OSError(number, os.strerror(number), path)
         return right(path, **options)
 
     monkeypatch.setattr(os, "stat", fail)
@@ -129,7 +129,7 @@ def test_a_media_store_that_cannot_be_looked_at(
     monkeypatch.undo()
     remedy = "run as Synapse's user" if number == errno.EACCES else "check the disk, and whether"
     assert line.startswith(
-        f"wrong   media store: {media_store} cannot be read ({os.strerror(number)}): {remedy}"
+        f"wrong   media store: {media_store}{root} cannot be read ({os.strerror(number)}): {remedy}"
     )
 
 
