@@ -90,7 +90,8 @@ def _run(
 
     with closing(Database(config or world.homeserver.store.config)) as database:
         job = make(store, database)
-        job.threads.lookups = job.threads.hashing = turns  # type: ignore[assignment]
+        threads = job.threads
+        threads.lookups = threads.hashing = threads.writing = turns  # type: ignore[assignment]
         judge.begin()
         outcomes: list[Any] = []
         world.runs.append(turns)
