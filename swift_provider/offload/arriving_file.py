@@ -1,7 +1,7 @@
 """A file that arrives from Swift, and is written in threads.
 
-A disk that hangs, such as one on NFS, holds up whoever asks it. It must not hold up the
-reactor, which has signals to handle and says what a run waits for.
+A disk that hangs, such as one on NFS, blocks the thread that writes to it. So that is never the
+reactor's thread, which handles signals and says what a run waits for.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class Trial:
         try:
             await self._steps.run(self._place.head(self._path))
         except ObjectNotFoundError:
-            pass  # Whoever may not read gets 403.
+            pass  # This user may read: otherwise the answer is 403.
         except SwiftProviderError as error:
             self._failed("read", error)
         if self._answers:
