@@ -329,6 +329,7 @@ def test_where_synapse_only_reads(checked: Checked, front: Front) -> None:
     container = checked.objects.container
     rights = f"read and list were tried in {container}, where Synapse stores nothing"
     assert f"ok      rights: {rights}" in lines
+    assert f"ok      segments: {container}_segments does not exist" in lines
 
 
 def test_a_check_that_fails_by_itself(checked: Checked) -> None:

@@ -10,11 +10,13 @@ import pytest
 import yaml
 
 from swift_provider.errors import AuthUnavailableError, ConnectionFailedError
+from swift_provider.offload.command import slow, stalls
 from swift_provider.offload.command.arguments import parse
 from swift_provider.offload.command.homeserver import MODULES
 from swift_provider.offload.command.inputs import Inputs
-from swift_provider.offload.command.slow import told_if_slow
+from swift_provider.offload.command.slow import told_if_slow, told_if_stalled
 from swift_provider.offload.command.swift_waits import QUIET_SECONDS, SwiftWaits
+from swift_provider.offload.progress import Progress
 from tests.offload.conftest import Script
 from tests.offload.mirrors import closed_url
 from tests.offload.synapse_store import SynapseStore
@@ -168,3 +170,21 @@ def test_a_slow_database_is_named() -> None:
     with told_if_slow("Waiting for the database", note, 0):
         assert heard.wait(10)
     assert told == ["Waiting for the database"]
+
+
+def test_a_stall_is_told_and_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the block makes no progress, and no longer after it."""
+    monkeypatch.setattr(stalls, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(slow, "LOOK_SECONDS", 0.01)
+    told: list[str] = []
+    told_once = threading.Event()
+
+    class Told(Progress):
+        def waits(self, text: str) -> None:
+            told.append(text)
+            told_once.set()
+
+    with told_if_stalled(Told(), lambda: "the disk"):
+        assert told_once.wait(10)
+    assert told[0].startswith("Waiting for the disk for ")
+    assert told[-1] == ""
