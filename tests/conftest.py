@@ -2,27 +2,37 @@
 
 A test fails that leaves a timer on the reactor or a failure that nobody
 handled. In CI (``CI=true``) a skipped test fails as well.
+
+A test that waits for ever fails, too, and the next one begins. pytest-timeout cannot do that
+while the reactor waits: what its signal raises is caught there. So a Deferred's own time limit
+ends an ``async`` test. What even that does not end, ``faulthandler_timeout`` in ``setup.cfg``
+does, together with its process.
 """
 
 from __future__ import annotations
 
 import fcntl
+import functools
 import gc
 import inspect
 import os
 import signal
-from collections.abc import Generator, Iterator
-from typing import Any
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from typing import Any, NoReturn
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
 
 pytest_plugins = ["tests.servers.fixtures"]
 
 #: What is being closed when a test ends may take this long.
 GRACE_SECONDS = 0.5
 GRACE_STEP_SECONDS = 0.01
+#: An ``async`` test ends by itself after this share of pytest-timeout's limit.
+OWN_SHARE = 0.8
 
 #: Tests with many processes under load, some of which must keep up with it. No two at once.
 HEAVY = (
@@ -49,12 +59,36 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         function = getattr(item, "obj", None)
         if inspect.iscoroutinefunction(function):
-            item.obj = pytest_twisted.ensureDeferred(function)  # type: ignore[attr-defined]
+            item.obj = _limited(function, _seconds_of(item))  # type: ignore[attr-defined]
     if hasattr(config, "workerinput"):
         for item in items:
             item.add_marker(pytest.mark.xdist_group(_group_of(item)))
         # The shortest groups come last, so that all processes end at about the same time.
         items.sort(key=lambda item: item.location[0].startswith("tests/client/"))
+
+
+def _seconds_of(item: pytest.Item) -> float:
+    """How long an ``async`` test may take, its fixtures aside."""
+    marker = item.get_closest_marker("timeout")
+    limit = item.config.getoption("timeout") or item.config.getini("timeout")
+    return OWN_SHARE * float(marker.args[0] if marker else limit)
+
+
+def _limited(
+    function: Callable[..., Coroutine[Any, Any, None]], seconds: float
+) -> Callable[..., Deferred[None]]:
+    """The test as a function that returns a Deferred, which fails after ``seconds``."""
+    from twisted.internet import reactor  # pytest-twisted chooses it
+
+    def tell(result: object, _: float) -> NoReturn:
+        waits = result.getTraceback() if isinstance(result, Failure) else result
+        raise AssertionError(f"not over after {seconds:.0f} s; it waited here:\n{waits}")
+
+    @functools.wraps(function)
+    def run(**fixtures: Any) -> Deferred[None]:
+        return ensureDeferred(function(**fixtures)).addTimeout(seconds, reactor, tell)
+
+    return run
 
 
 def _group_of(item: pytest.Item) -> str:

@@ -16,17 +16,30 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import time
 
 from swift_provider.errors import ConfigError
 from swift_provider.keeper import holder_of, lock_path
 from swift_provider.offload.file_owner import remedy_of_owner
-from swift_provider.offload.lock_holder import holder_of_flock, what_runs
+from swift_provider.offload.lock_holder import LOCAL_DISK, holder_of_flock, what_runs
 
 logger = logging.getLogger(__name__)
 
+#: A pass of ``local_disk`` takes seconds, as a rule; the first one may take hours.
+PASS_SECONDS = 600.0
+POLL_SECONDS = 0.1
+
 
 class BusyError(ConfigError):
-    """Another run uses the media store."""
+    """Another run uses the media store.
+
+    :param who: what it is, as of :func:`.what_runs`.
+    """
+
+    def __init__(self, who: str, base_path: str, process: str | None) -> None:
+        number = f" (process {process})" if process else ""
+        super().__init__(f"{who} is using the media store {base_path}{number}: wait until it ends")
+        self.who = who
 
 
 class StoreLock:
@@ -36,7 +49,7 @@ class StoreLock:
 
     :param base_path: Synapse's media store.
     :raises BusyError: if another run holds the lock; the message names its command and its
-        process if the system tells them.
+        process if the system tells them. See :func:`lock_between_passes`.
     """
 
     def __init__(self, base_path: str) -> None:
@@ -47,11 +60,7 @@ class StoreLock:
         except BlockingIOError:
             holder = None if self._descriptor is None else holder_of_flock(self._descriptor)
             self.close()
-            raise BusyError(
-                f"{what_runs(holder)} is using the media store {base_path}"
-                + (f" (process {holder})" if holder else "")
-                + ": wait until it ends"
-            ) from None
+            raise BusyError(what_runs(holder), base_path, holder) from None
         except OSError as error:
             logger.info("%s cannot be locked: %s", base_path, error.strerror)
             self.close()
@@ -61,6 +70,26 @@ class StoreLock:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
+
+
+def lock_between_passes(base_path: str) -> StoreLock:
+    """Lock a media store; wait while a pass of Synapse's ``local_disk`` uses it.
+
+    Nobody can know when such a pass begins. Any other run was started by the operator.
+
+    :raises BusyError: if another run uses it, or the pass takes more than ten minutes.
+    """
+    deadline = time.monotonic() + PASS_SECONDS
+    seen = ""
+    while True:
+        try:
+            return StoreLock(base_path)
+        except BusyError as error:
+            # A pass that ends while its name is looked for has none: so look twice.
+            if error.who == seen != LOCAL_DISK or time.monotonic() >= deadline:
+                raise
+            seen = error.who
+        time.sleep(POLL_SECONDS)
 
 
 def check_not_kept(base_path: str, command: str) -> None:

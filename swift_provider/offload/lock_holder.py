@@ -7,6 +7,8 @@ import os
 #: What the module's child process is started with.
 _KEEPER = "swift_provider.offload.keeper"
 _SCRIPT = "swift_media_upload"
+#: What a pass of the module's child process is to a reader.
+LOCAL_DISK = "Synapse's local_disk"
 #: The script's commands that may hold a lock.
 COMMANDS = frozenset(
     (
@@ -40,7 +42,7 @@ def what_runs(process: str | None) -> str:
     """
     words = _words_of(process) if process else []
     if _KEEPER in words:
-        return "Synapse's local_disk"
+        return LOCAL_DISK
     names = [os.path.basename(word) for word in words]
     if _SCRIPT in names:
         after = words[names.index(_SCRIPT) + 1 :]

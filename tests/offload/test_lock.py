@@ -8,7 +8,10 @@ import os
 import pwd
 import subprocess
 import sys
-from contextlib import closing
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,36 @@ import pytest
 
 from swift_provider.errors import ConfigError
 from swift_provider.keeper import KeeperLock, lock_path
+from swift_provider.offload import lock
 from swift_provider.offload.command import cli
-from swift_provider.offload.lock import RunLock, StoreLock, check_not_kept
+from swift_provider.offload.lock import (
+    BusyError,
+    RunLock,
+    StoreLock,
+    check_not_kept,
+    lock_between_passes,
+)
 from swift_provider.offload.lock_holder import COMMANDS
 
 HOLD = "import os, fcntl, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), 2); print(); input()"
+
+
+@contextmanager
+def _holding(folder: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that holds the lock of a folder, and is killed at the end of the block.
+
+    :param words: further words of its command line.
+    """
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, folder, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    try:
+        yield holder
+    finally:
+        holder.kill()
+        holder.communicate()
 
 
 def test_a_media_store_is_locked_by_one_run(tmp_path: Path) -> None:
@@ -40,15 +68,11 @@ def test_a_media_store_is_locked_by_one_run(tmp_path: Path) -> None:
 
 def test_the_lock_ends_with_the_process(tmp_path: Path) -> None:
     """A process that was killed leaves no lock; one that lives is named."""
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert holder.stdout is not None
-    holder.stdout.readline()
-    with pytest.raises(ConfigError, match=rf"\(process {holder.pid}\)"):
+    with (
+        _holding(tmp_path) as holder,
+        pytest.raises(ConfigError, match=rf"\(process {holder.pid}\)"),
+    ):
         StoreLock(str(tmp_path))
-    holder.kill()
-    holder.communicate()
     StoreLock(str(tmp_path)).close()
 
 
@@ -64,20 +88,55 @@ def test_the_lock_ends_with_the_process(tmp_path: Path) -> None:
 def test_the_command_that_holds_a_lock(tmp_path: Path, words: list[str], who: str) -> None:
     """It is named, whether or not Synapse keeps the disk within its budget."""
     who = f"'swift_media_upload {who}'" if who in COMMANDS else who
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, tmp_path, *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert holder.stdout is not None
-    holder.stdout.readline()
-    try:
-        with closing(KeeperLock(str(tmp_path), "main")), pytest.raises(ConfigError) as caught:
-            StoreLock(str(tmp_path))
-    finally:
-        holder.kill()
-        holder.communicate()
+    with (
+        _holding(tmp_path, *words),
+        closing(KeeperLock(str(tmp_path), "main")),
+        pytest.raises(ConfigError) as caught,
+    ):
+        StoreLock(str(tmp_path))
     assert str(caught.value).startswith(f"{who} is using the media store {tmp_path} (process ")
+
+
+def test_a_pass_is_waited_for(tmp_path: Path) -> None:
+    """Passes of ``local_disk`` come and go; a lock is had once one has ended."""
+    with _holding(tmp_path, "-m", "swift_provider.offload.keeper") as holder:
+        started = time.monotonic()
+        threading.Timer(1, holder.kill).start()
+        with closing(lock_between_passes(str(tmp_path))):
+            assert time.monotonic() - started >= 1
+            with pytest.raises(BusyError):
+                StoreLock(str(tmp_path))
+
+
+def test_a_pass_that_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not waited for without end."""
+    monkeypatch.setattr(lock, "PASS_SECONDS", 0.5)
+    with (
+        _holding(tmp_path, "-m", "swift_provider.offload.keeper") as holder,
+        pytest.raises(BusyError) as caught,
+    ):
+        lock_between_passes(str(tmp_path))
+    assert str(caught.value).startswith(f"Synapse's local_disk is using the media store {tmp_path}")
+    assert str(caught.value).endswith(f"(process {holder.pid}): wait until it ends")
+
+
+def test_a_run_is_not_waited_for(tmp_path: Path) -> None:
+    """The operator has started it."""
+    with _holding(tmp_path, "/usr/bin/swift_media_upload", "verify"), pytest.raises(BusyError):
+        lock_between_passes(str(tmp_path))
+
+
+def test_a_pass_that_ends_while_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name is not known any more, and the media store is free."""
+
+    def look(_: int) -> None:
+        holding.close()
+
+    with closing(StoreLock(str(tmp_path))) as holding:
+        monkeypatch.setattr(lock, "holder_of_flock", look)
+        lock_between_passes(str(tmp_path)).close()
 
 
 def test_all_commands_are_known() -> None:

@@ -22,8 +22,6 @@ _HOUR_MS = 3_600_000
 #: Begins what the module logs about a run, after Synapse's own words.
 _LOGGED = "local_disk, container "
 _REMOVED = re.compile(r"removed (\d+) files").findall
-#: What the script says if a run of the module has not ended.
-_BUSY = ": wait until it ends"
 
 
 class DifferenceError(Exception):
@@ -100,7 +98,7 @@ def _logged(place: Place) -> int:
 
 
 def run_script(place: Place, command: str) -> None:
-    """Run a command of the script; it waits until a run of the module has ended.
+    """Run a command of the script.
 
     :raises DifferenceError: if it fails.
     """
@@ -108,12 +106,7 @@ def run_script(place: Place, command: str) -> None:
     work.mkdir(exist_ok=True)
     store, config = str(place.synapse.media_store), str(place.synapse.config_path)
     words = ["swift_media_upload", command, store, "--homeserver-config-path", config]
-    deadline = time.monotonic() + BUDGET_SECONDS
-    ended = _run(place, [*process.script(words[0]), *words[1:]], work)
-    while ended.returncode and _BUSY in ended.stdout and time.monotonic() < deadline:
-        time.sleep(process.POLL_SECONDS)
-        ended = _run(place, ended.args, work)
-    _show(words, ended)
+    _show(words, _run(place, [*process.script(words[0]), *words[1:]], work))
 
 
 def _run(place: Place, command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

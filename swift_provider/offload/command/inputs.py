@@ -6,7 +6,8 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from swift_provider.config import Settings
@@ -14,9 +15,12 @@ from swift_provider.errors import ConfigError
 from swift_provider.offload.command.homeserver import DATABASE_YAML, Homeserver, read_database_yaml
 from swift_provider.offload.command.place import check_place
 from swift_provider.offload.command.same_database import place, same_database
+from swift_provider.offload.command.slow import told_if_slow
 from swift_provider.offload.database import Database
 from swift_provider.offload.database_config import DatabaseConfig
 from swift_provider.offload.disk_access import check_reachable, check_readable, is_absent, is_empty
+from swift_provider.offload.lock import StoreLock, lock_between_passes
+from swift_provider.offload.lock_holder import LOCAL_DISK
 from swift_provider.offload.media_names import ROOTS, shown
 from swift_provider.offload.print_line import print_line
 from swift_provider.offload.progress import Progress, progress
@@ -118,6 +122,18 @@ class Inputs:
         if self.arguments.base_path is None and (path is None or is_absent(path)):
             return None
         return self.base_path(may_be_empty=True)
+
+    def lock(self, base_path: str) -> StoreLock:
+        """Lock a media store, as :func:`.lock_between_passes`; says if it has to wait."""
+        with told_if_slow(f"Waiting for {LOCAL_DISK} to leave {base_path}", self.note):
+            return lock_between_passes(base_path)
+
+    @property
+    def note(self) -> Callable[[str], None] | None:
+        """Prints a line on standard error; ``None`` if no progress is wanted."""
+        if self.arguments.no_progress or self.arguments.quiet:
+            return None
+        return partial(print_line, stream=sys.stderr)
 
     def database(self) -> Database:
         """Synapse's database.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import datetime
 from tempfile import TemporaryFile
@@ -17,7 +17,6 @@ from swift_provider.offload.command.exit_status import DONE, SOME_FAILED
 from swift_provider.offload.command.inputs import Inputs
 from swift_provider.offload.command.slow import told_if_slow
 from swift_provider.offload.jobs import update as jobs
-from swift_provider.offload.lock import StoreLock
 from swift_provider.offload.print_line import print_line
 
 
@@ -32,7 +31,7 @@ def check_deleted(inputs: Inputs) -> int:
     """``check-deleted BASE_PATH``."""
     base_path = inputs.base_path()
     inputs.announce(database=False)
-    with closing(StoreLock(base_path)):
+    with closing(inputs.lock(base_path)):
         return _end(inputs, _check_deleted(inputs, base_path))
 
 
@@ -41,7 +40,7 @@ def update(inputs: Inputs) -> int:
     base_path = inputs.base_path()  # Report a mistake before the work begins.
     since(inputs)
     inputs.announce()
-    with closing(StoreLock(base_path)):
+    with closing(inputs.lock(base_path)):
         return _end(inputs, update_on(inputs, base_path))
 
 
@@ -96,7 +95,7 @@ def _update_db(inputs: Inputs) -> dict[str, Any]:
     text = then.isoformat(" ")
     with (
         closing(Cache(inputs.arguments.cache_db)) as cache,
-        told_if_slow("Waiting for the database", _note_of(inputs)),
+        told_if_slow("Waiting for the database", inputs.note),
         closing(inputs.database()) as database,
     ):
         _say(inputs, f"Syncing files that haven't been accessed since: {text}")
@@ -125,17 +124,6 @@ def _check_deleted(inputs: Inputs, base_path: str) -> dict[str, Any]:
     if checked.unreadable:
         _say(inputs, f"Failed: {checked.unreadable} cannot be looked for; they count as on disk")
     return vars(checked)
-
-
-def _note_of(inputs: Inputs) -> Callable[[str], None] | None:
-    """What prints a line on standard error; ``None`` if no progress is wanted."""
-    if inputs.arguments.no_progress or inputs.arguments.quiet:
-        return None
-    return _to_stderr
-
-
-def _to_stderr(line: str) -> None:
-    print_line(line, sys.stderr)
 
 
 def _say(inputs: Inputs, line: str) -> None:

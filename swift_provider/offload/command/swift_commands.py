@@ -37,7 +37,7 @@ from swift_provider.offload.jobs.restore import Restore
 from swift_provider.offload.jobs.sync import Sync
 from swift_provider.offload.jobs.upload import Upload
 from swift_provider.offload.jobs.verify import Verify
-from swift_provider.offload.lock import RunLock, StoreLock, check_not_kept
+from swift_provider.offload.lock import RunLock, check_not_kept
 from swift_provider.offload.print_line import print_line
 from swift_provider.offload.progress import Progress
 from swift_provider.offload.tally import Tally
@@ -86,7 +86,7 @@ def _upload(inputs: Inputs, update: Callable[[str], dict[str, Any]] | None) -> i
         check_may_delete(options.base_path)
     store = _store(inputs)
     with ExitStack() as stack:
-        stack.enter_context(closing(StoreLock(options.base_path)))
+        stack.enter_context(closing(inputs.lock(options.base_path)))
         updated = {} if update is None else {"update": update(options.base_path)}
         cache = stack.enter_context(closing(Cache(arguments.cache_db)))
         database = stack.enter_context(closing(inputs.database()))
@@ -202,7 +202,7 @@ def restore(inputs: Inputs) -> int:
     store = _store(inputs)
     with (
         # An upload at the same time would delete the restored files.
-        closing(StoreLock(base_path)),
+        closing(inputs.lock(base_path)),
         closing(RunLock(inputs.arguments.cache_db)),
         closing(inputs.database()) as database,
         closing(inputs.progress(None, "files")) as progress,

@@ -7,6 +7,7 @@ import re
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -395,6 +396,30 @@ def test_two_caches_and_one_media_store(script: Script, store: SynapseStore, com
         running.kill()
         running.communicate()
     assert script("--cache-db", "two.db", "check-deleted", store.base).returncode == 0
+
+
+def test_beside_a_pass_of_local_disk(script: Script, store: SynapseStore) -> None:
+    """A run waits until the pass is over; Ctrl-C ends the wait."""
+    hold = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], 0), 2); print(); input()"
+    words = ["-c", hold, str(store.base), "-m", "swift_provider.offload.keeper"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, *words], **pipes) as keeper:
+        try:
+            keeper.stdout.readline()
+            running = script.start("update", store.base, "2m")
+            with pytest.raises(subprocess.TimeoutExpired):
+                running.communicate(timeout=3)
+            running.send_signal(signal.SIGINT)
+            _, stderr = running.communicate()
+            assert running.returncode == 130, stderr
+            assert "Interrupted: nothing is lost" in stderr
+            running = script.start("update", store.base, "2m")
+            with pytest.raises(subprocess.TimeoutExpired):
+                running.communicate(timeout=3)
+        finally:
+            keeper.kill()
+    _, stderr = running.communicate()
+    assert running.returncode == 0, stderr
 
 
 @pytest.mark.parametrize(
