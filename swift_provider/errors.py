@@ -197,7 +197,7 @@ class SwiftError(SwiftProviderError):
         super().__init__(reason)
 
     def text(self) -> str:
-        where = "/".join(part for part in (self.container, self.name) if part)
+        where = "/".join(part for part in (self.container, self.name) if part) or "the account"
         details = []
         if self.status is not None:
             details.append(f"HTTP {self.status}")

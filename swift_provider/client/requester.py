@@ -87,7 +87,7 @@ class _StaleConnectionError(Exception):
 
 
 class _UnsureNotFoundError(Exception):
-    """Swift answered 404, and perhaps it could not ask the container."""
+    """Swift answered 404, and perhaps it could not ask the container, or the account."""
 
     def __init__(self, error: SwiftError) -> None:
         super().__init__()
@@ -335,13 +335,17 @@ class Requester:
                     raise missing from None
                 if missing.transaction_id is not None:
                     tries.progress.goes_on()
-                believed = await self._check_container(request, missing, tries)
-                if believed and request.method != "PUT":
+                if isinstance(missing, ContainerNotFoundError):
+                    error = await self._check_account(request, missing, tries)
+                elif not await self._check_container(request, missing, tries):
+                    error = _not_from_swift(request, 404)
+                elif request.method == "PUT":
+                    error = _odd_404(request, missing)
+                else:
                     # Perhaps Swift could not ask the container then, and now it can.
                     before = missing
                     tries.progress.goes_on()
                     continue
-                error = _odd_404(request, missing) if believed else _not_from_swift(request, 404)
             except _StaleConnectionError as lost:
                 error = lost.error
                 self._transport.drop_idle()
@@ -454,9 +458,7 @@ class Requester:
             exchange.distrust_connection()
         if status == 404:
             error = self._not_found(request, exchange, body)
-            if isinstance(error, ObjectNotFoundError) and not self._is_sure(
-                request, error, body, sent
-            ):
+            if not self._is_sure(request, error, body, sent):
                 raise _UnsureNotFoundError(error)
             raise error
         if not means_what_it_says(status, exchange.headers):
@@ -488,7 +490,11 @@ class Requester:
         return request.target.error(ObjectNotFoundError, "there is no such object", **details)
 
     def _is_sure(self, request: Request, error: SwiftError, body: bytes, sent: float) -> bool:
-        """Whether Swift knew the container when a request was sent to which it answered 404."""
+        """Whether nothing else has to be asked to know what a 404 means."""
+        if isinstance(error, ContainerNotFoundError):
+            return missing_container(body) is True
+        if not isinstance(error, ObjectNotFoundError):
+            return True
         assert request.container is not None
         if request.method == "PUT":
             return False
@@ -539,6 +545,36 @@ class Requester:
             return True
         # A proxy that removes the ids removes them from both answers.
         return missing.transaction_id is not None or answered is None
+
+    async def _check_account(
+        self, request: Request, missing: SwiftError, tries: Tries
+    ) -> SwiftError:
+        """Find out whether a 404 is about the container or about its account.
+
+        Swift's proxy answers 404 for each container also if it cannot ask the account
+        (``GETorHEAD`` in its proxy/controllers/container.py); to HEAD of the account it then
+        answers 503.
+
+        :returns: why it is not known whether the container is there.
+        :raises ContainerNotFoundError: ``missing``, if the account answers, or this user may
+            not look at it.
+        """
+        take_slot = request.take_slot if request.lane is Lane.READ else None
+        asking = Request("HEAD", None, take_slot=take_slot)
+        try:
+            await self.perform(asking, drained, self.new_tries(tries.progress, retry=False))
+        except TemporaryError as error:
+            return request.target.error(
+                ServerBusyError,
+                f"Swift says that there is no container '{request.container}', and cannot be "
+                f"asked whether the account is there: {error.text()}",
+                status=404,
+                transaction_id=missing.transaction_id,
+                retry_after=error.retry_after,
+            )
+        except SwiftProviderError:
+            pass
+        raise missing from None
 
 
 async def _transaction_id(exchange: Exchange) -> str | None:

@@ -12,21 +12,23 @@ from swift_provider.client.next_turn import next_turn
 from tests.client.trouble import TurningClock, set_back
 
 
-async def test_one_in_each_turn() -> None:
+async def test_one_in_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first call is made at once, the others one by one in later turns."""
+    now = reactor.seconds()
+    monkeypatch.setattr(reactor, "seconds", lambda: now)  # No turn is long.
     turns = Turns(reactor)
     done: list[int] = []
     for number in range(5):
         turns.take(lambda number=number: done.append(number))  # type: ignore[misc]
     seen = [len(done)]
     for _ in range(6):
-        await deferLater(reactor, 0)
+        await next_turn(reactor)
         seen.append(len(done))
     assert seen == [1, 2, 3, 4, 5, 5, 5]
     assert done == sorted(done)
     turns.take(lambda: done.append(5))
     assert len(done) == 6  # nothing is before it any more
-    await deferLater(reactor, 0)
+    await next_turn(reactor)
 
 
 def test_long_turns_take_more() -> None:

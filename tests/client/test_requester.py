@@ -375,7 +375,8 @@ async def test_what_was_seen_at_one_storage_url_proves_nothing_at_another(faulty
         with pytest.raises(ContainerNotFoundError):
             await store.get("object")
     seen = [(seen.method, "-new" in seen.path) for seen in faulty.proxy.requests]
-    assert seen == [("GET", False), ("GET", False), ("GET", True), ("HEAD", True)]
+    # The second HEAD asks whether the account is there.
+    assert seen == [("GET", False), ("GET", False), ("GET", True), *[("HEAD", True)] * 2]
 
 
 async def test_a_404_of_a_proxy_that_could_not_ask_the_container(
@@ -422,6 +423,44 @@ async def test_a_404_while_the_container_cannot_be_asked(faulty: Faulty, contain
     with pytest.raises(ObjectUnclearError, match=r"HEAD .*: Swift failed on its side") as raised:
         await faulty.store(container, patience=SHORT_PATIENCE).get("name")
     assert raised.value.temporary
+
+
+async def test_an_account_that_cannot_be_asked(
+    swift: Swift, faulty: Faulty, store: Place, container: str, make_file: MakeFile
+) -> None:
+    """Swift answers then as if there were no container: nothing is believed of it."""
+    await store.put("name", make_file(b"content"))
+    asking = faulty.store(container, patience=SHORT_PATIENCE)
+    why = "cannot be asked whether the account is there: HEAD the account: Swift failed"
+    with swift.without("account"):
+        assert await stored(asking, "name") == b"content"
+        with pytest.raises(ServerBusyError, match=why):
+            await asking.check()
+        with pytest.raises(ServerBusyError, match=why):
+            async for _ in asking.list():
+                pass
+        with pytest.raises(ServerBusyError, match=why):
+            await asking.put("name", make_file(b"other"))
+        with pytest.raises(ObjectUnclearError, match=why):
+            await asking.delete("name")
+    assert await stored(asking, "name") == b"content"
+
+
+async def test_an_account_that_can_be_asked_again(faulty: Faulty, container: str) -> None:
+    """What was not known is asked once more."""
+    asking = faulty.store(container, patience=LONG_PATIENCE)
+    faulty.proxy.add(
+        Answer(404, match=("HEAD", f"/{container}$")),
+        Answer(503, match=("HEAD", r"/AUTH_\w+$")),
+    )
+    await asking.check()
+
+
+async def test_an_account_that_this_user_may_not_look_at(faulty: Faulty) -> None:
+    """As with rights for one container only: then Swift's word has to do."""
+    faulty.proxy.add(Answer(403, match=("HEAD", r"/AUTH_\w+$")))
+    with pytest.raises(ContainerNotFoundError):
+        await faulty.store("nowhere").check()
 
 
 @pytest.mark.parametrize("recovers", [False, True])

@@ -89,13 +89,14 @@ class Swift:
 
         :raises ServiceError: if one of them cannot start.
         """
-        for kind in KINDS:
-            command = [process.PYTHON, "-m", "tests.servers.swift_server", kind, self.folder]
-            environment = {"PYTHONPATH": str(process.ROOT)}
-            name = f"swift-{kind}"
-            self._servers.append(process.Process(name, command, self.folder, env=environment))
+        self._servers += [self._begun(kind) for kind in KINDS]
         for kind, server in zip(KINDS, self._servers, strict=True):
             server.wait_for_port(self.ports[kind])
+
+    def _begun(self, kind: str) -> process.Process:
+        command = [process.PYTHON, "-m", "tests.servers.swift_server", kind, self.folder]
+        environment = {"PYTHONPATH": str(process.ROOT)}
+        return process.Process(f"swift-{kind}", command, self.folder, env=environment)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the four servers; harmless if they have ended already."""
@@ -116,6 +117,26 @@ class Swift:
             yield
         finally:
             self.start()
+
+    @contextlib.contextmanager
+    def without(self, kind: str) -> Iterator[None]:
+        """Without the server of one kind, until the end of the block.
+
+        The proxy has to forget what it knows, and later that a server has failed.
+        """
+        self._servers[KINDS.index(kind)].stop()
+        self._start_again("proxy")
+        try:
+            yield
+        finally:
+            self._start_again(kind)
+            self._start_again("proxy")
+
+    def _start_again(self, kind: str) -> None:
+        number = KINDS.index(kind)
+        self._servers[number].stop()
+        self._servers[number] = self._begun(kind)
+        self._servers[number].wait_for_port(self.ports[kind])
 
 
 @contextlib.contextmanager
