@@ -4,9 +4,9 @@ A test fails that leaves a timer on the reactor or a failure that nobody
 handled. In CI (``CI=true``) a skipped test fails as well.
 
 A test that waits for ever fails, too, and the next one begins. pytest-timeout cannot do that
-while the reactor waits: what its signal raises is caught there. So a Deferred's own time limit
-ends an ``async`` test. What even that does not end, ``faulthandler_timeout`` in ``setup.cfg``
-does, together with its process.
+while the reactor waits: what its signal raises is caught there. So an ``async`` test is
+cancelled. What even that does not end, ``faulthandler_timeout`` in ``setup.cfg`` does, together
+with its process.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import functools
 import gc
 import inspect
 import os
+import re
 import signal
+import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -31,6 +33,8 @@ pytest_plugins = ["tests.servers.fixtures"]
 #: What is being closed when a test ends may take this long.
 GRACE_SECONDS = 0.5
 GRACE_STEP_SECONDS = 0.01
+#: Which Synapse a test needs, as its parameter ``both`` says.
+_PAIR = re.compile(r"\[(ours|\d+\.\d+\.\d+)[]-]")
 #: An ``async`` test ends by itself after this share of pytest-timeout's limit.
 OWN_SHARE = 0.8
 
@@ -55,52 +59,81 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """``async def test_…`` needs no decorator; processes of pytest-xdist get whole groups."""
+    """``async def test_…`` needs no decorator."""
     for item in items:
         function = getattr(item, "obj", None)
         if inspect.iscoroutinefunction(function):
             item.obj = _limited(function, _seconds_of(item))  # type: ignore[attr-defined]
     if hasattr(config, "workerinput"):
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(_group_of(item)))
         # The shortest groups come last, so that all processes end at about the same time.
         items.sort(key=lambda item: item.location[0].startswith("tests/client/"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each process of pytest-xdist gets whole groups of tests, one after the other."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Groups(config, log)
 
 
 def _seconds_of(item: pytest.Item) -> float:
     """How long an ``async`` test may take, its fixtures aside."""
     marker = item.get_closest_marker("timeout")
     limit = item.config.getoption("timeout") or item.config.getini("timeout")
-    return OWN_SHARE * float(marker.args[0] if marker else limit)
+    return OWN_SHARE * float(marker.args[0] if marker else limit or 0)
 
 
 def _limited(
     function: Callable[..., Coroutine[Any, Any, None]], seconds: float
 ) -> Callable[..., Deferred[None]]:
-    """The test as a function that returns a Deferred, which fails after ``seconds``."""
-    from twisted.internet import reactor  # pytest-twisted chooses it
+    """The test as a function that returns a Deferred, which fails after ``seconds``.
 
-    def tell(result: object, _: float) -> NoReturn:
-        waits = result.getTraceback() if isinstance(result, Failure) else result
-        raise AssertionError(f"not over after {seconds:.0f} s; it waited here:\n{waits}")
+    A thread waits for that: tests set the reactor's clock.
+    """
+    from twisted.internet import reactor  # pytest-twisted chooses it
 
     @functools.wraps(function)
     def run(**fixtures: Any) -> Deferred[None]:
-        return ensureDeferred(function(**fixtures)).addTimeout(seconds, reactor, tell)
+        running = ensureDeferred(function(**fixtures))
+        is_late = False
+
+        def stop() -> None:
+            nonlocal is_late
+            is_late = True
+            running.cancel()
+
+        def end(result: object) -> Any:
+            timer.cancel()
+            if not is_late:
+                return result
+            waits = result.getTraceback() if isinstance(result, Failure) else result
+            raise AssertionError(f"not over after {seconds:.0f} s; it waited here:\n{waits}")
+
+        timer = threading.Timer(seconds, reactor.callFromThread, [stop])
+        timer.daemon = True
+        if seconds:
+            timer.start()
+        return running.addBoth(end)
 
     return run
 
 
-def _group_of(item: pytest.Item) -> str:
+def group_of(nodeid: str) -> str:
     """What one process of pytest-xdist runs, one test after the other: a file, as a rule.
 
     The tests with the two homeservers of ``tests/module/conftest.py`` are two groups, one for
     each Synapse, so that each pair is started once.
     """
-    parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    if "both" in parameters:
-        return f"homeservers, {parameters['both']}"
-    return "heavy" if item.location[0].startswith(HEAVY) else item.location[0]
+    file, _, test = nodeid.partition("::")
+    pair = _PAIR.search(test)
+    if pair and file.startswith("tests/module/"):
+        return f"homeservers, {pair[1]}"
+    return "heavy" if file.startswith(HEAVY) else file
 
 
 def pytest_collection_finish() -> None:

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import group_of
 from tests.servers.process import ROOT
 
 
-def _pytest(folder: Path, text: str, **env: str) -> subprocess.CompletedProcess[str]:
+def _pytest(folder: Path, text: str, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_it.py").write_text(text)
     kept = {key: value for key, value in os.environ.items() if key != "CI"}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "."],
+        [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider"]
+        + [*options, "."],
         cwd=folder,
         env={**kept, "PYTHONPATH": str(ROOT), **env},
         capture_output=True,
@@ -53,6 +55,56 @@ async def test_leaves():
 """,
     )
     assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_waiting_for_ever_fails(tmp_path: Path, hours: int) -> None:
+    """The message shows where it waited; also if the test has set the reactor's clock."""
+    result = _pytest(
+        tmp_path,
+        f"""
+from twisted.internet.defer import Deferred
+async def test_waits(monkeypatch):
+    from twisted.internet import reactor
+    seconds = reactor.seconds
+    monkeypatch.setattr(reactor, "seconds", lambda: seconds() + 3600 * {hours})
+    before = seconds()
+    try:
+        await Deferred()
+    finally:
+        assert seconds() - before > 1
+async def test_goes_on():
+    pass
+""",
+        "--timeout",
+        "2",
+    )
+    assert result.returncode == 1
+    assert "1 failed, 1 passed" in result.stdout
+    assert "not over after 2 s; it waited here" in result.stdout
+    assert "await Deferred()" in result.stdout
+
+
+def test_groups(tmp_path: Path) -> None:
+    """pytest-xdist gives each process whole files, and what must not run at once to one."""
+    for name in ("a", "b"):
+        (tmp_path / f"test_{name}.py").write_text("""
+import os, pytest
+@pytest.mark.parametrize("number", range(20))
+def test_process(number):
+    print("process of", __name__, os.getpid())
+""")
+    result = _pytest(tmp_path, "", "-n", "2", "--no-loadscope-reorder", "-rP")
+    assert result.returncode == 0, result.stdout
+    lines = [line for line in result.stdout.splitlines() if line.startswith("process of")]
+    assert len(lines) == 40
+    assert len(set(lines)) == 2
+    for one, other in (
+        ("module/test_disk_full.py::test_x", "test_demo.py::test_y[1]"),
+        ("module/test_media.py::test_x[ours]", "module/test_local_disk.py::test_y[ours-1]"),
+        ("module/test_media.py::test_x[1.140.0]", "module/test_faults.py::test_y[1.140.0-1]"),
+    ):
+        assert group_of(f"tests/{one}") == group_of(f"tests/{other}")
 
 
 @pytest.mark.parametrize("kept", ["", "d.loop = d"])

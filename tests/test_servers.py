@@ -157,7 +157,7 @@ def test_revoked_token(swift: Swift, keystone: Keystone, account: Credentials) -
 
 def test_short_lived_tokens(tmp_path: Path) -> None:
     """A Keystone told to issue short-lived tokens refuses them soon."""
-    with running_keystone(tmp_path, token_seconds=2) as keystone:
+    with running_keystone(tmp_path, token_seconds=6) as keystone:
         account = keystone.create_account("short", "short", "only-on-loopback")
         token = {"X-Auth-Token": keystone.token(account)}
         url = f"{keystone.url}/auth/catalog"
@@ -321,8 +321,8 @@ def _alive(pid: int) -> bool:
 
 
 def _soon(condition: Callable[[], bool]) -> bool:
-    """Other processes give no event to wait for: look again for up to 10 s."""
-    deadline = time.monotonic() + 10
+    """Other processes give no event to wait for: look again for up to 20 s."""
+    deadline = time.monotonic() + 20
     while not condition():
         if time.monotonic() > deadline:
             return False

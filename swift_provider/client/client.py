@@ -9,6 +9,7 @@ from typing import Any
 
 from swift_provider.client.cluster_limits import Cluster
 from swift_provider.client.download_turns import Turns
+from swift_provider.client.drained import drained
 from swift_provider.client.http.tls import TlsPolicy
 from swift_provider.client.http.transport import Limits, Transport
 from swift_provider.client.identity.clouds import Cloud, find_cloud
@@ -16,7 +17,7 @@ from swift_provider.client.identity.token import Authenticator
 from swift_provider.client.large_objects import LargeObjects
 from swift_provider.client.observer import Observer
 from swift_provider.client.request import Request
-from swift_provider.client.requester import Requester, drained
+from swift_provider.client.requester import Requester
 from swift_provider.client.retry import Patience
 from swift_provider.client.slots import Slots, uploads_beside_readers
 from swift_provider.client.threads import Threads

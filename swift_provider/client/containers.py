@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from twisted.web.http_headers import Headers
 
 from swift_provider.client.answers import clock_skew, header
+from swift_provider.client.drained import drained
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.place import Place
 from swift_provider.client.request import Request
-from swift_provider.client.requester import drained
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from swift_provider.client.checksum import (
     proof_for,
 )
 from swift_provider.client.clean_up import clean_up
+from swift_provider.client.drained import drained
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.large_flaws import FlawSearch, shown
 from swift_provider.client.manifest import (
@@ -39,7 +40,7 @@ from swift_provider.client.manifest import (
 )
 from swift_provider.client.observer import Progress
 from swift_provider.client.request import Request
-from swift_provider.client.requester import Requester, drained
+from swift_provider.client.requester import Requester
 from swift_provider.client.slots import Lane
 from swift_provider.client.symlinks import link_itself
 from swift_provider.client.together import together

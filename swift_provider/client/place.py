@@ -19,13 +19,13 @@ from swift_provider.client.client import SwiftClient
 from swift_provider.client.direct_access import DirectAccess
 from swift_provider.client.doubts import Doubts
 from swift_provider.client.downloads import Download, Rest, begin_download
+from swift_provider.client.drained import drained
 from swift_provider.client.file_source import FileSource
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.listings import list_objects
 from swift_provider.client.manifest import Cut
 from swift_provider.client.observer import Observer, Progress
 from swift_provider.client.request import Request
-from swift_provider.client.requester import drained
 from swift_provider.client.retry import Patience, Tries
 from swift_provider.client.symlinks import expires_as_link, hidden_object, is_symlink
 from swift_provider.client.upload_sources import LocalFile, UploadSource

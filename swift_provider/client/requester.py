@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
@@ -21,17 +20,16 @@ from swift_provider.client.answers import (
     ERROR_BODY_BYTES,
     ObjectInfo,
     error_for,
-    excerpt,
     is_from_swift,
     means_what_it_says,
-    missing_container,
     object_info,
-    transaction_id,
 )
+from swift_provider.client.drained import drained
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.http.transport import Transport
 from swift_provider.client.identity.token import Authenticator, Authorization
 from swift_provider.client.next_turn import next_turn
+from swift_provider.client.not_found import NotFound, UnsureNotFoundError, not_from_swift
 from swift_provider.client.observer import Observer, Progress
 from swift_provider.client.request import Request, TakeSlot
 from swift_provider.client.retry import Patience, Tries
@@ -39,13 +37,9 @@ from swift_provider.client.secrets_hidden import header_secrets
 from swift_provider.client.seen_containers import SeenContainers
 from swift_provider.client.slots import Lane, Slot, Slots
 from swift_provider.errors import (
-    AccessDeniedError,
     AuthUnavailableError,
     ConnectionFailedError,
-    ContainerNotFoundError,
     ObjectNotFoundError,
-    ObjectUnclearError,
-    ServerBusyError,
     SourceFailedError,
     SwiftError,
     SwiftProviderError,
@@ -86,14 +80,6 @@ class _StaleConnectionError(Exception):
         self.error = error
 
 
-class _UnsureNotFoundError(Exception):
-    """Swift answered 404, and perhaps it could not ask the container, or the account."""
-
-    def __init__(self, error: SwiftError) -> None:
-        super().__init__()
-        self.error = error
-
-
 class Requester:
     """Sends requests, and retries them for as long as that can help.
 
@@ -120,6 +106,7 @@ class Requester:
         self._slots = slots
         self._patience = patience
         self._seen = SeenContainers(self.clock)
+        self._not_found = NotFound(self.perform, self._seen)
         self._reached = False
         self._hurried = False
         self._sleepers: set[Deferred[None]] = set()
@@ -315,7 +302,7 @@ class Requester:
         error: SwiftProviderError
         refused = refused_though_current = 0
         stale = False
-        #: The 404 after which the container answered.
+        #: The 404 after which the container, or the account, answered.
         before: SwiftError | None = None
         while True:
             try:
@@ -329,23 +316,19 @@ class Requester:
                     raise unauthorized.error from None
                 await next_turn(self.clock)  # until its connection is out of the pool
                 continue
-            except _UnsureNotFoundError as unsure:
+            except UnsureNotFoundError as unsure:
                 missing = unsure.error
                 if before is not None and (missing.transaction_id or not before.transaction_id):
                     raise missing from None
                 if missing.transaction_id is not None:
                     tries.progress.goes_on()
-                if isinstance(missing, ContainerNotFoundError):
-                    error = await self._check_account(request, missing, tries)
-                elif not await self._check_container(request, missing, tries):
-                    error = _not_from_swift(request, 404)
-                elif request.method == "PUT":
-                    error = _odd_404(request, missing)
-                else:
-                    # Perhaps Swift could not ask the container then, and now it can.
+                unclear = await self._not_found.unclear(request, missing, tries)
+                if unclear is None:
+                    # Perhaps Swift could not ask the container, or the account, then.
                     before = missing
                     tries.progress.goes_on()
                     continue
+                error = unclear
             except _StaleConnectionError as lost:
                 error = lost.error
                 self._transport.drop_idle()
@@ -409,7 +392,7 @@ class Requester:
         if not 200 <= exchange.status < 300 and exchange.status not in request.accepts:
             await self._refused(request, exchange, authorization, sent)
         if request.container is not None and not is_from_swift(exchange.headers):
-            raise _not_from_swift(request, exchange.status)
+            raise not_from_swift(request, exchange.status)
         result = await handle(exchange)
         # Swift serves an object also if it cannot ask the container.
         if request.container is not None and request.name is None and exchange.status < 300:
@@ -457,169 +440,17 @@ class Requester:
             # server may never read the rest of a body that it refused.
             exchange.distrust_connection()
         if status == 404:
-            error = self._not_found(request, exchange, body)
-            if not self._is_sure(request, error, body, sent):
-                raise _UnsureNotFoundError(error)
-            raise error
+            raise self._not_found.error(request, exchange, body, sent)
         if not means_what_it_says(status, exchange.headers):
-            raise _not_from_swift(request, status, body)
+            raise not_from_swift(request, status, body)
         is_conditional = b"If-None-Match" in request.headers or b"If-Match" in request.headers
         error = error_for(request.target, status, exchange.headers, body, is_conditional)
         if status == 401:
             raise _UnauthorizedError(authorization, error)
         raise error
 
-    # What a 404 means
-
-    def _not_found(self, request: Request, exchange: Exchange, body: bytes) -> SwiftError:
-        details = {"status": 404, "transaction_id": transaction_id(exchange.headers)}
-        container_is_missing = None
-        if details["transaction_id"] is not None:  # no other sign of Swift belongs to a 404
-            container_is_missing = missing_container(body)
-        elif request.container is None or request.name is None:
-            return _not_from_swift(request, 404)
-        else:
-            # Only the container can tell whether Swift is there at all.
-            self._seen.forget(request.container)
-        if request.container is None:
-            return request.target.error(
-                AccessDeniedError, "no such account: check the storage URL", **details
-            )
-        if request.name is None or container_is_missing is True:
-            return _no_container(request, details)
-        return request.target.error(ObjectNotFoundError, "there is no such object", **details)
-
-    def _is_sure(self, request: Request, error: SwiftError, body: bytes, sent: float) -> bool:
-        """Whether nothing else has to be asked to know what a 404 means."""
-        if isinstance(error, ContainerNotFoundError):
-            return missing_container(body) is True
-        if not isinstance(error, ObjectNotFoundError):
-            return True
-        assert request.container is not None
-        if request.method == "PUT":
-            return False
-        if error.transaction_id is not None and missing_container(body) is False:
-            return True
-        return request.method != "DELETE" and self._seen.recently(request.container, sent)
-
-    async def _check_container(self, request: Request, missing: SwiftError, tries: Tries) -> bool:
-        """Find out whether a 404 is about the object or about its container.
-
-        Swift's proxy answers 404 also if it cannot ask the container: to PUT and DELETE always,
-        to GET and HEAD if the container's storage policy is not the first one, because it then
-        looks for the object in the wrong place (``get_container_info`` in its
-        proxy/controllers/base.py).
-
-        :param tries: of the operation.
-        :returns: whether the 404 is Swift's; if not, the object may be there.
-        :raises ContainerNotFoundError: if it is the container that is missing.
-        :raises ObjectUnclearError: if the container cannot be asked, and this is no upload.
-        :raises SwiftError: likewise, if it is one, or nothing shows that the 404 is Swift's.
-        """
-        assert request.container is not None
-        # The slot of an upload is not held any more, and what took it may take another one.
-        take_slot = request.take_slot if request.lane is Lane.READ else None
-        asking = Request("HEAD", request.container, take_slot=take_slot)
-        try:
-            answered = await self.perform(asking, _transaction_id, tries=tries.another())
-        except TemporaryError as error:
-            if request.method == "PUT" or missing.transaction_id is None:
-                raise
-            raise request.target.error(
-                ObjectUnclearError,
-                "Swift says that there is no such object, and cannot be asked whether the "
-                f"container is there: {error.text()}",
-                status=404,
-                transaction_id=missing.transaction_id,
-                retry_after=error.retry_after,
-            ) from error
-        except ContainerNotFoundError:
-            details = {"status": 404, "transaction_id": missing.transaction_id}
-            raise _no_container(request, details) from None
-        except AccessDeniedError:
-            if missing.transaction_id is None:
-                return False
-            # This user may not look at the container, but Swift looked for the object,
-            # so there is a container.
-            self._seen.add(request.container, self._seen.storage_url)
-            return True
-        # A proxy that removes the ids removes them from both answers.
-        return missing.transaction_id is not None or answered is None
-
-    async def _check_account(
-        self, request: Request, missing: SwiftError, tries: Tries
-    ) -> SwiftError:
-        """Find out whether a 404 is about the container or about its account.
-
-        Swift's proxy answers 404 for each container also if it cannot ask the account
-        (``GETorHEAD`` in its proxy/controllers/container.py); to HEAD of the account it then
-        answers 503.
-
-        :returns: why it is not known whether the container is there.
-        :raises ContainerNotFoundError: ``missing``, if the account answers, or this user may
-            not look at it.
-        """
-        take_slot = request.take_slot if request.lane is Lane.READ else None
-        asking = Request("HEAD", None, take_slot=take_slot)
-        try:
-            await self.perform(asking, drained, self.new_tries(tries.progress, retry=False))
-        except TemporaryError as error:
-            return request.target.error(
-                ServerBusyError,
-                f"Swift says that there is no container '{request.container}', and cannot be "
-                f"asked whether the account is there: {error.text()}",
-                status=404,
-                transaction_id=missing.transaction_id,
-                retry_after=error.retry_after,
-            )
-        except SwiftProviderError:
-            pass
-        raise missing from None
-
-
-async def _transaction_id(exchange: Exchange) -> str | None:
-    await drained(exchange)
-    return transaction_id(exchange.headers)
-
 
 def _timed_out(error: BaseException) -> bool:
     if isinstance(error, SourceFailedError):
         error = error.error
     return isinstance(error, TimedOutError)
-
-
-def _not_from_swift(request: Request, status: int, body: bytes = b"") -> SwiftError:
-    redirects = "; it redirects, so check the storage URL" if 300 <= status < 400 else ""
-    return request.target.error(
-        ServerBusyError,
-        "the answer is not Swift's: something in between answers in its place, such as a "
-        f"proxy's maintenance page or a firewall{redirects}{excerpt(body)}",
-        status=status,
-    )
-
-
-def _no_container(request: Request, details: dict[str, Any]) -> SwiftError:
-    return request.target.error(
-        ContainerNotFoundError,
-        f"there is no container '{request.container}' here: create it, or set create_container "
-        "and Synapse creates it when it starts; or check its name, the project and the region",
-        **details,
-    )
-
-
-def _odd_404(request: Request, missing: SwiftError) -> SwiftError:
-    """Ceph RGW answers 404 to an upload that was cut short on its way."""
-    return request.target.error(
-        ServerBusyError,
-        "Swift answers 404 to an upload, though the container exists",
-        status=404,
-        transaction_id=missing.transaction_id,
-    )
-
-
-async def drained(exchange: Exchange) -> None:
-    """Read a response's body and drop it. Its status and headers have said everything, so
-    a body that breaks off is no failure.
-    """
-    with suppress(TemporaryError):
-        await exchange.read(ERROR_BODY_BYTES)

@@ -111,6 +111,10 @@ class Tries:
         """A count for another operation that the operation needs."""
         return Tries(self._patience, self._clock, progress=self.progress)
 
+    def once(self) -> Tries:
+        """The same for a single attempt."""
+        return Tries(self._patience.once(), self._clock, progress=self.progress)
+
     def refill(self) -> None:
         """Count from the beginning: the operation got further than before."""
         self._failures = 0

@@ -7,9 +7,10 @@ with ``If-None-Match`` gets 412.
 from __future__ import annotations
 
 from swift_provider.client.answers import ObjectInfo
+from swift_provider.client.drained import drained
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.request import Request
-from swift_provider.client.requester import NEWEST, Requester, drained
+from swift_provider.client.requester import NEWEST, Requester
 from swift_provider.errors import ObjectExistsError, ObjectNotFoundError, SwiftError, Target
 
 

@@ -23,9 +23,10 @@ from swift_provider.client.answers import (
     object_info,
 )
 from swift_provider.client.clean_up import clean_up
+from swift_provider.client.drained import drained
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.request import Request
-from swift_provider.client.requester import Requester, drained
+from swift_provider.client.requester import Requester
 from swift_provider.client.slots import Lane
 from swift_provider.client.symlinks import expires_as_link
 from swift_provider.client.upload_bodies import Body

@@ -120,7 +120,7 @@ async def test_a_download_that_falls_silent(
     """It is resumed before the upload's server loses its patience."""
     content = await put(pair, make_file, large=large)
     pair.source.proxy.add(Stall(in_response(offset), match=PART))
-    target = pair.target.place(idle_timeout=3)
+    target = pair.target.place(idle_timeout=9)
     await soon(begin(copy(pair.source.place(), target, "name")))
     assert len(pair.target.seen("PUT")) == (5 if large else 1)
     await check_whole(pair, content, large=large)
@@ -227,15 +227,17 @@ async def test_an_original_that_changes(
 ) -> None:
     """It falls silent and cannot be resumed: nothing appears at the target."""
     await put(pair, make_file, large=large)
-    pair.source.proxy.add(stall := Stall(in_response(300_000), match=PART))
-    copying = begin(copy(pair.source.place(), pair.target.place(idle_timeout=3), "name"))
-    await soon(stall.happened())
+    pair.source.proxy.add(Stall(in_response(300_000), match=PART))
+    pair.source.proxy.add(rest := Stall(ON_REQUEST, match=PART))
+    copying = begin(copy(pair.source.place(), pair.target.place(idle_timeout=9), "name"))
+    await soon(rest.happened())
     if change == "deleted":
         await pair.source.direct.delete("name")
         error: type[Exception] = ObjectNotFoundError
     else:
         await pair.source.direct.put("name", make_file(content_of(SIZE)[::-1]))
         error = ObjectChangedError
+    rest.release()
     with pytest.raises(error, match=f"GET {pair.source.container}"):
         await soon(copying)
     await check_nothing(pair)

@@ -12,8 +12,8 @@ import pytest
 
 from swift_provider.client import Place, SwiftClient, copy
 from swift_provider.client.copy_bodies import PassingBytes
+from swift_provider.client.drained import drained
 from swift_provider.client.request import Request
-from swift_provider.client.requester import drained
 from swift_provider.client.slots import Lane
 from swift_provider.client.upload_bodies import BytesBody
 from swift_provider.errors import KeptError, ObjectExistsError, ObjectNotFoundError

@@ -24,8 +24,8 @@ from swift_provider.client.answers import object_info
 from swift_provider.client.cluster_limits import ClusterLimits
 from swift_provider.client.direct_access import MOST_SEGMENTS
 from swift_provider.client.direct_check import Links, Verdict
+from swift_provider.client.drained import drained
 from swift_provider.client.request import Request
-from swift_provider.client.requester import drained
 from swift_provider.client.slots import Lane
 from swift_provider.config import MIB, RedirectSettings
 from swift_provider.errors import (

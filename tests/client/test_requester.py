@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,7 +14,9 @@ import pytest
 import requests
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
-from swift_provider.client import FileSource, Observer, Patience, Place, Progress
+from swift_provider.client import FileSource, Observer, Patience, Place, Progress, SwiftClient
+from swift_provider.client.request import Request
+from swift_provider.client.slots import Lane
 from swift_provider.errors import (
     AccessDeniedError,
     ConnectionFailedError,
@@ -235,9 +238,7 @@ async def test_the_limit_on_an_upload_is_no_shorter_than_its_answer_may_take(
     assert slow.fired == 1
 
 
-async def test_uploads_share_a_thin_line(
-    faulty: Faulty, container: str, make_file: MakeFile
-) -> None:
+def test_uploads_share_a_thin_line(make_client: Callable[..., SwiftClient]) -> None:
     """An upload has the time that all uploads of its size would take one after the other."""
     patience = Patience(
         total_seconds=0.0,
@@ -246,10 +247,12 @@ async def test_uploads_share_a_thin_line(
         operation_seconds=0.1,
         slowest_bytes_per_second=10_000,
     )
-    client = faulty.client(patience=patience, threadpool_size=4)
-    alone, together = 0.1 + 0.5, 0.1 + client.slots.for_uploads * 0.5
-    faulty.proxy.add(Delay((alone + together) / 2, match=("PUT", "")))
-    await Place(client, container).put("name", make_file(b"x" * 5000))
+    client = make_client(patience=patience, threadpool_size=4)
+    upload = Request("PUT", "media", "name", lane=Lane.WRITE, size=5000)
+    one_attempt = client.requester._operation_limit(replace(upload, size=0))
+    limit = client.requester._operation_limit(upload)
+    assert client.slots.for_uploads > 1
+    assert limit == one_attempt + client.slots.for_uploads * 0.5
 
 
 async def test_a_proof_comes_from_no_cache(
@@ -446,13 +449,15 @@ async def test_an_account_that_cannot_be_asked(
     assert await stored(asking, "name") == b"content"
 
 
-async def test_an_account_that_can_be_asked_again(faulty: Faulty, container: str) -> None:
+@pytest.mark.parametrize("answers", [False, True])
+async def test_an_account_that_can_be_asked_again(
+    faulty: Faulty, container: str, answers: bool
+) -> None:
     """What was not known is asked once more."""
     asking = faulty.store(container, patience=LONG_PATIENCE)
-    faulty.proxy.add(
-        Answer(404, match=("HEAD", f"/{container}$")),
-        Answer(503, match=("HEAD", r"/AUTH_\w+$")),
-    )
+    faulty.proxy.add(Answer(404, match=("HEAD", f"/{container}$")))
+    if not answers:
+        faulty.proxy.add(Answer(503, match=("HEAD", r"/AUTH_\w+$")))
     await asking.check()
 
 

@@ -11,8 +11,8 @@ import pytest_twisted
 from twisted.internet import reactor
 
 from swift_provider.client import Place, SwiftClient, copy
+from swift_provider.client.drained import drained
 from swift_provider.client.request import Request
-from swift_provider.client.requester import drained
 from swift_provider.errors import DamagedError, KeptError
 from tests.client.test_copying import put_slo
 from tests.client.trouble import (

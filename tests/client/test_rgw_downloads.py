@@ -13,8 +13,8 @@ import pytest_twisted
 from twisted.internet import reactor
 
 from swift_provider.client import FileSource, Place, SwiftClient
+from swift_provider.client.drained import drained
 from swift_provider.client.request import Request
-from swift_provider.client.requester import drained
 from swift_provider.client.slots import Lane
 from swift_provider.client.upload_bodies import BytesBody
 from swift_provider.config import MIB
@@ -202,7 +202,7 @@ async def rgw(
         auth={"auth_url": server.auth_url, "username": user, "password": key},
         region_name=None,
         storage_url=proxy.url_for(server.url),
-        idle_timeout=0.3,
+        idle_timeout=1,
         segment_size=MIB,
     )
     store = Place(client, "box")

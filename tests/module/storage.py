@@ -28,7 +28,7 @@ class Storage:
 
     def wait_for(self, container: str, ending: str, count: int = 1) -> None:
         """Wait for objects that a provider uploads in the background."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while sum(name.endswith(ending) for name in self.names(container)) < count:
             assert time.monotonic() < deadline, f"no …{ending} in {self.names(container)}"
             time.sleep(0.05)

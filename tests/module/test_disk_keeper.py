@@ -741,8 +741,12 @@ async def test_takes_over_from_a_process_that_was_killed(place: Place, lines: Li
     assert holder == f"main, process {os.getpid()}"
 
 
-async def test_stop_ends_the_child(place: Place, lines: Lines) -> None:
+async def test_stop_ends_the_child(
+    place: Place, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also one that ignores all signs; nothing is said about its death."""
+    monkeypatch.setattr(keeper_process, "KILL_SECONDS", 0.3)
+    monkeypatch.setattr(keeper_process, "GONE_SECONDS", 20.0)
     place.fake.tell("ignore")
     keeper = place.start()
     await until(lambda: keeper._process is not None and bool(place.fake.orders))
@@ -751,7 +755,7 @@ async def test_stop_ends_the_child(place: Place, lines: Lines) -> None:
     await until(lambda: process._report.looked_at == 1)
     began = place.reactor.seconds()
     await keeper.stop(uploads_left=False)
-    assert place.reactor.seconds() - began < 2
+    assert place.reactor.seconds() - began < 10
     with pytest.raises(ProcessLookupError):
         os.kill(place.fake.pids[0], 0)
     assert lines("died") == []

@@ -27,7 +27,7 @@ ROUNDS = 5
 #: No round begins later, however slow the machine is.
 MOST_SECONDS = 68.0
 #: How long a child may live: until it starts, within its walk, while it asks Swift.
-MOST_LIFE_SECONDS = 1.2
+MOST_LIFE_SECONDS = 2.0
 #: A file without a row stays for so long. Synapse writes the row much sooner.
 YOUNG_SECONDS = 8.0
 
@@ -75,7 +75,7 @@ class Killer:
         for worker in self._place.workers:
             worker.kill()
         self._place.homeserver.kill()
-        self._place.wait(lambda: not self._place.strays(), "the end of their children", 2.0)
+        self._place.wait(lambda: not self._place.strays(), "the end of their children", 20.0)
         self._place.start()
 
     def wait(self) -> None:

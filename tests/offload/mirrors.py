@@ -21,7 +21,7 @@ import sys
 from swift_provider.client import Patience
 from swift_provider.offload.jobs import members
 from swift_provider.offload.command.cli import main
-members.START_SECONDS = 1.0
+members.START_SECONDS = 5.0
 Patience.SCRIPT = Patience(
     total_seconds=0.5, first_delay=0.05, longest_delay=0.1, operation_seconds=10.0
 )

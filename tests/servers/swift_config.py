@@ -39,11 +39,19 @@ disable_fallocate = true
 log_address = {folder}/no-syslog
 """
 
+# A busy machine must not look like a broken Swift. Nothing here updates a listing later, or
+# has another replica to go to.
+_PATIENCE = """\
+conn_timeout = 30
+node_timeout = 60
+"""
+
 _STORAGE = """\
 [pipeline:main]
 pipeline = {kind}-server
 [app:{kind}-server]
 use = egg:swift#{kind}
+container_update_timeout = 60
 """
 
 _PROXY = """\
@@ -53,7 +61,8 @@ pipeline = catch_errors gatekeeper healthcheck proxy-logging cache listing_forma
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
-[filter:cache]
+error_suppression_limit = 1000000
+{patience}[filter:cache]
 paste.filter_factory = tests.servers.swift_cache:filter_factory
 [filter:versioned_writes]
 use = egg:swift#versioned_writes
@@ -121,8 +130,10 @@ def write_server_conf(folder: Path, kind: str, port: int, options: ProxyOptions)
     path.touch(mode=0o600)
     user = pwd.getpwuid(os.geteuid()).pw_name
     common = _COMMON.format(port=port, folder=folder, user=user)
-    extra = _proxy_config(options) if kind == "proxy" else _STORAGE.format(kind=kind)
-    path.write_text(common + extra)
+    if kind == "proxy":
+        path.write_text(common + _proxy_config(options))
+    else:
+        path.write_text(common + _STORAGE.format(kind=kind) + _PATIENCE)
 
 
 def _proxy_config(options: ProxyOptions) -> str:
@@ -130,6 +141,7 @@ def _proxy_config(options: ProxyOptions) -> str:
     # keystoneauth would overrule what TempAuth has let in.
     auth = "tempauth" if options.service_auth is None else "authtoken keystoneauth tempauth"
     config = _PROXY.format(
+        patience=_PATIENCE,
         auth=f"s3api {auth}" if options.s3_api else auth,
         user=options.tempauth_user.replace(":", "_"),
         key=options.tempauth_key,

@@ -24,7 +24,7 @@ from tests.soak.place import CONTAINER, Place, everything_running
 from tests.soak.record import Record, say
 from tests.soak.trouble import Trouble
 
-LEAST_LOAD_SECONDS = 15.0
+LEAST_LOAD_SECONDS = 30.0
 RESTART_EVERY_SECONDS = 120.0
 #: Warms Synapse up before anything is counted.
 WARM_UP_FILES = 20

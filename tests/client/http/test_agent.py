@@ -20,9 +20,9 @@ from twisted.internet.protocol import Protocol
 
 from swift_provider.client import SwiftClient
 from swift_provider.client.downloads import WHOLE_BYTES
+from swift_provider.client.drained import drained
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.request import Request
-from swift_provider.client.requester import drained
 from swift_provider.client.slots import Lane
 from swift_provider.client.upload_bodies import BytesBody
 from tests.client.conftest import Faulty

@@ -153,9 +153,9 @@ async def test_a_paused_body_may_be_silent(
     """The limit on silence does not count while the consumer is paused."""
     await put_object(content_of(LARGE))
     sink = Sink(pause_after=1)
-    done = (await faulty.store(container, idle_timeout=0.1).get("object")).deliver(sink)
+    done = (await faulty.store(container, idle_timeout=1).get("object")).deliver(sink)
     await until(lambda: sink.content)
-    await deferLater(reactor, 0.4)
+    await deferLater(reactor, 2.5)
     assert sink.producer is not None
     sink.producer.resumeProducing()
     await done

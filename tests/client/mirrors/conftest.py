@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred
 
 from swift_provider.client import FileSource, MirrorSet, Observer, Place
+from swift_provider.client.mirrors import member
 from tests.client.conftest import Faulty, Sink
 from tests.client.trouble import begin, soon
 
@@ -87,8 +89,10 @@ async def mirrors(
     store: Place,
     container: str,
     make_file: Callable[[bytes], FileSource],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Mirrors]:
-    """Two containers of one account."""
+    """Two containers of one account. A place is asked for long before another one is."""
+    monkeypatch.setattr(member, "ANSWER_SECONDS", 10.0)
     faulty = [await make_faulty(), await make_faulty()]
     watched = [Watched(), Watched()]
     containers = [container, f"{container}-mirror"]

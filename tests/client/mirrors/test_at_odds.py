@@ -31,7 +31,15 @@ from tests.client.trouble import (
     stored,
     until,
 )
-from tests.servers.faults import BEFORE_RESPONSE, Answer, Cut, Delay, Stall, in_request, in_response
+from tests.servers.faults import (
+    BEFORE_RESPONSE,
+    ON_REQUEST,
+    Answer,
+    Cut,
+    Stall,
+    in_request,
+    in_response,
+)
 
 OBJECT = ("GET", "/object$")
 PUT = ("PUT", "/object$")
@@ -139,12 +147,12 @@ async def test_one_hangs_and_the_other_fails_once(
 async def test_read_while_it_is_deleted(mirrors: Mirrors) -> None:
     """What one member has deleted already is not copied to it again."""
     await mirrors.put(content_of(SMALL))
-    delay = Delay(1.0, match=DELETE)
-    mirrors.faulty[1].proxy.add(delay)
+    mirrors.faulty[1].proxy.add(hold := Stall(ON_REQUEST, match=DELETE))
     deleting = begin(mirrors.store.delete("object"))
     await until(lambda: mirrors.requests(0, "DELETE") and mirrors.requests(1, "DELETE"))
     await soon(begin(mirrors.faulty[0].proxy.wait_idle()))
     await soon(begin(mirrors.get()))
+    hold.release()
     assert await soon(deleting)
     await settled(mirrors)
     assert await stored(mirrors.plain[1], "object") is None
@@ -255,8 +263,8 @@ async def test_each_read_warns(mirrors: Mirrors, caplog: pytest.LogCaptureFixtur
     """An object that cannot be copied is reported once, not with each request."""
     await mirrors.put(content_of(SMALL), at=1)
     place = mirrors.plain[1]
+    from swift_provider.client.drained import drained
     from swift_provider.client.request import Request
-    from swift_provider.client.requester import drained
 
     headers = {b"X-Delete-After": b"3600"}
     await place.client.requester.perform(
@@ -327,7 +335,7 @@ async def test_the_clock_is_set_back_while_a_member_hangs(
     assert await mirrors.get() == content_of(SMALL)  # its look is still to come
     with monkeypatch.context() as patch:
         set_back(patch)
-        stall = Stall(times=None, place=BEFORE_RESPONSE, match=OBJECT)
+        stall = Stall(times=None, place=ON_REQUEST, match=OBJECT)
         mirrors.faulty[0].proxy.add(stall)
         getting = begin(mirrors.get())
         ended: list[Any] = []
@@ -351,8 +359,10 @@ async def three(
     make_faulty: Callable[..., Awaitable[Faulty]],
     container: str,
     make_file: Callable[[bytes], FileSource],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Mirrors]:
-    """Three containers of one account."""
+    """Three containers of one account. A place is asked for long before another one is."""
+    monkeypatch.setattr(member, "ANSWER_SECONDS", 10.0)
     faulty = [await make_faulty() for _ in range(3)]
     watched = [Watched() for _ in faulty]
     containers = [container, f"{container}-2", f"{container}-3"]

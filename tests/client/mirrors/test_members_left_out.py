@@ -175,6 +175,7 @@ async def test_an_upload_is_cancelled_while_a_copy_is(mirrors: Mirrors) -> None:
         one.release()
     proxy.reset_open()
     await after(3)
+    await settled(mirrors)
     assert await stored(mirrors.plain[0], "object") == content_of(LARGE), seen
 
 
@@ -248,14 +249,14 @@ async def test_the_rest_takes_two_requests(
     mirrors: Mirrors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has its own time to be answered: HEAD, which compares the objects, and GET."""
-    monkeypatch.setattr(member, "ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(member, "ANSWER_SECONDS", 4.0)
     await mirrors.put(content_of(HUGE))
     sink = Sink(pause_after=500_000)
     done = (await mirrors.store.get("object")).deliver(sink)
     await until(lambda: len(sink.content) >= 500_000)
     mirrors.faulty[0].proxy.add_optional(Answer(503, times=None, match=OBJECT))
     for method in ("HEAD", "GET"):
-        mirrors.faulty[1].proxy.add(Delay(1.2, BEFORE_RESPONSE, match=(method, "/object$")))
+        mirrors.faulty[1].proxy.add(Delay(2.2, BEFORE_RESPONSE, match=(method, "/object$")))
     mirrors.faulty[0].proxy.reset_open()
     sink.producer.resumeProducing()  # type: ignore[union-attr]
     await soon(done)
@@ -287,7 +288,7 @@ async def test_a_hiccup_and_a_member_that_hangs(
     """The one that was late once is asked again, although the other one never answers."""
     monkeypatch.setattr(member, "ANSWER_SECONDS", 0.3)
     await mirrors.put(content_of(SMALL))
-    mirrors.faulty[0].proxy.add(Stall(place=BEFORE_RESPONSE, match=OBJECT))
+    mirrors.faulty[0].proxy.add(Stall(place=ON_REQUEST, match=OBJECT))
     hang = Stall(times=None, place=BEFORE_RESPONSE, match=OBJECT)
     mirrors.faulty[1].proxy.add(hang)
     getting = begin(mirrors.get())
@@ -365,7 +366,7 @@ async def test_the_clock_is_set_back_during_a_request(
     """It is given up after a few seconds."""
     monkeypatch.setattr(member, "ANSWER_SECONDS", 0.5)
     await mirrors.put(content_of(SMALL))
-    stall = Stall(times=None, place=BEFORE_RESPONSE, match=OBJECT)
+    stall = Stall(times=None, place=ON_REQUEST, match=OBJECT)
     mirrors.faulty[0].proxy.add(stall)
     getting = begin(mirrors.get())
     ended: list[Any] = []

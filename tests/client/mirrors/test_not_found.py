@@ -20,9 +20,9 @@ def container_of(mirrors: Mirrors, number: int) -> tuple[str, str]:
 
 async def test_each_answer_has_its_time(mirrors: Mirrors, monkeypatch: pytest.MonkeyPatch) -> None:
     """To say that it lacks an object a place may be asked three times. It gets the object."""
-    monkeypatch.setattr(member, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(member, "ANSWER_SECONDS", 2.0)
     monkeypatch.setattr(member, "LOOK_SECONDS", 0.05)
-    mirrors.faulty[0].proxy.add_optional(Delay(0.3, times=None))
+    mirrors.faulty[0].proxy.add_optional(Delay(0.9, times=None))
     for number in range(breaker.MOST_FAILURES):
         await mirrors.put(content_of(SMALL), f"object{number}", at=1)
         mirrors.store.members[0].client.requester._seen.forget(mirrors.store.members[0].container)

@@ -8,8 +8,8 @@ import pytest
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
+from swift_provider.client.drained import drained
 from swift_provider.client.request import Request
-from swift_provider.client.requester import drained
 from tests.client.conftest import Sink
 from tests.client.mirrors.conftest import Mirrors
 from tests.client.mirrors.test_at_odds import three  # noqa: F401
@@ -118,7 +118,7 @@ async def test_a_part_of_an_object_with_a_missing_segment(mirrors: Mirrors) -> N
 
 async def test_a_slow_reader(mirrors: Mirrors, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that reads slowly is not the member's fault."""
-    monkeypatch.setattr("swift_provider.client.downloads.SLOW_SECONDS", 0.3)
+    monkeypatch.setattr("swift_provider.client.downloads.SLOW_SECONDS", 1.5)
     await mirrors.put(content_of(HUGE))
     sink = Sink()
     paused = 0

@@ -98,7 +98,7 @@ async def test_a_member_that_crawls(mirrors: Mirrors, monkeypatch: pytest.Monkey
 
 async def test_the_answer_comes_too_late(mirrors: Mirrors, monkeypatch: pytest.MonkeyPatch) -> None:
     """An object that is there already is not sent again."""
-    monkeypatch.setattr(writing, "LATER_SECONDS", 0.5)
+    monkeypatch.setattr(writing, "LATER_SECONDS", 3.0)
     mirrors.faulty[0].proxy.add(Stall(place=BEFORE_RESPONSE, match=PUT))
     await soon(begin(mirrors.put(content_of(SMALL))))
     await paid(mirrors, 0)

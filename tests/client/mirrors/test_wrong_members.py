@@ -12,9 +12,9 @@ from twisted.internet.task import deferLater
 
 from swift_provider.client import WholeDownload
 from swift_provider.client.answers import crc32_mark
-from swift_provider.client.mirrors import writing
+from swift_provider.client.drained import drained
+from swift_provider.client.mirrors import member, writing
 from swift_provider.client.request import Request
-from swift_provider.client.requester import drained
 from swift_provider.client.slots import Lane
 from swift_provider.client.upload_bodies import BytesBody
 from swift_provider.errors import DamagedError, SwiftProviderError
@@ -62,8 +62,11 @@ async def test_the_wrong_member_is_doubted(mirrors: Mirrors) -> None:
     assert await soon(begin(mirrors.get())) == content_of(HUGE)
 
 
-async def test_memory_is_proven_by_the_other_member(mirrors: Mirrors) -> None:
+async def test_memory_is_proven_by_the_other_member(
+    mirrors: Mirrors, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first member hangs: the second can say whether the object is still there."""
+    monkeypatch.setattr(member, "ANSWER_SECONDS", 2.0)
     await mirrors.put(content_of(SMALL))
 
     class Ahead:
@@ -121,7 +124,7 @@ async def test_an_upload_that_is_cancelled_after_one_has_it(mirrors: Mirrors) ->
     await soon(begin(mirrors.faulty[1].proxy.wait_idle()))
     await after(0.1)
     putting.cancel()
-    await after(2)
+    await settled(mirrors)
     have = [await stored(place, "object") is not None for place in mirrors.plain]
     timers = [c for c in reactor.getDelayedCalls() if "_leave_all" in str(c)]
     assert not timers

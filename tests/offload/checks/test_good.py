@@ -15,7 +15,9 @@ from tests.servers.postgres import Postgres
 def test_one_place(checked: Checked) -> None:
     """All is ok, in the order of the way to Swift, and nothing is left there."""
     lines = checked.run(0, whole=True)
-    assert all(line.startswith("ok      ") for line in lines if "belongs to" not in line), lines
+    # The media store belongs to another user; a busy machine takes long to import Synapse.
+    usual = [line for line in lines if "belongs to" not in line and "takes more than" not in line]
+    assert all(line.startswith("ok      ") for line in usual), lines
     assert checked.subjects(lines) == [
         "homeserver.yaml",
         "options",

@@ -407,8 +407,10 @@ def test_beside_a_pass_of_local_disk(script: Script, store: SynapseStore) -> Non
         try:
             keeper.stdout.readline()
             running = script.start("update", store.base, "2m")
+            assert running.stderr is not None
+            assert running.stderr.readline()  # What it uses: it waits from now on.
             with pytest.raises(subprocess.TimeoutExpired):
-                running.communicate(timeout=3)
+                running.wait(timeout=3)
             running.send_signal(signal.SIGINT)
             _, stderr = running.communicate()
             assert running.returncode == 130, stderr

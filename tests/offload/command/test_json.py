@@ -91,7 +91,8 @@ def test_out_of_reach(script: Script, store: SynapseStore) -> None:
     auth.update(user_domain_id="d", project_name="p", project_domain_id="d")
     script.configure(store, container="c", auth=auth)
     running = script.start("prune", "--json")
-    time.sleep(3)  # It retries for minutes.
+    while "Retrying for" not in running.stderr.readline():
+        pass
     running.send_signal(signal.SIGINT)
     out, _ = running.communicate(timeout=60)
     summary = json.loads(out)

@@ -163,7 +163,7 @@ def test_one_place_does_not_answer(mirrors: Mirrors, store: SynapseStore) -> Non
         mirrors.configure(storage_url=url)
         summary = _upload(mirrors, "--delete", status=1)
     assert mirrors.a.names() == store.files() == set(contents)
-    assert "no answer within 1 seconds" in summary["members"]["b"]["left_out"]
+    assert "no answer within 5 seconds" in summary["members"]["b"]["left_out"]
 
 
 def test_one_proof_is_enough(mirrors: Mirrors, store: SynapseStore) -> None:

@@ -110,7 +110,7 @@ def test_offload(offload: Script, store: SynapseStore, objects: Objects) -> None
 def test_only_for_a_while(offload: Script, store: SynapseStore, objects: Objects) -> None:
     """--max-duration ends the run between two files, without a failure; --bwlimit slows it."""
     contents = _fill(store, 2)
-    pace = ["--max-duration", "2s", "--bwlimit", "1", "--threadpool-size", "1"]
+    pace = ["--max-duration", "6s", "--bwlimit", "1", "--threadpool-size", "1"]
     summary = _run(offload, store, "--delete", *pace)
     assert summary["ended_early"]
     assert (summary["failed"], summary["status"]) == ({}, 0)

@@ -17,12 +17,12 @@ from tests.servers.keystone import Credentials
 #: What is read from either database is the same; see test_run.py.
 pytestmark = pytest.mark.parametrize("any_store", ["postgres"], indirect=True)
 
-#: Of the process: it waits a second for a place that does not answer.
+#: Of the process: it waits five seconds for a place that does not answer.
 _IMPATIENT = """
 from swift_provider.client import Patience
 from swift_provider.offload.jobs import members
 from swift_provider.offload.keeper.__main__ import main
-members.START_SECONDS = 1.0
+members.START_SECONDS = 5.0
 Patience.MODULE = Patience(
     total_seconds=0.5, first_delay=0.05, longest_delay=0.1, operation_seconds=10.0
 )

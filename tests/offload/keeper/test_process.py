@@ -58,7 +58,7 @@ def test_it_ends_with_synapse(keeper: Keeper) -> None:
         child.stdin.close()
         began = time.monotonic()
         child.wait(10)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8
     assert len(keeper.store.files()) == 10
 
 
@@ -107,10 +107,10 @@ def test_a_run_that_hangs(keeper: Keeper, does: str, is_idle: bool) -> None:
     assert child.stdout is not None
     with child:
         report = Report()
-        while report.seconds < 2:
+        while report.seconds < 4:
             report = Report.from_line(child.stdout.readline())
         child.kill()
-    assert (report.idle > 1) == is_idle
+    assert (report.idle > 0.7 * report.seconds) == is_idle
 
 
 def test_files_that_are_denied(keeper: Keeper) -> None:
