@@ -12,7 +12,6 @@ import pytest
 from tests.conftest import group_of
 from tests.servers.process import ROOT
 
-
 _PLUGINS = ("-p", "tests.conftest", "-p", "no:cacheprovider")
 
 
