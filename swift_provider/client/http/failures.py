@@ -44,7 +44,7 @@ def translated(
     for reason in reasons:
         # Once TLS is agreed on, its errors are those of a broken connection.
         if isinstance(reason, (SSL.Error, VerificationError)) and not answered:
-            return target.error(UntrustedServerError, tls_reason(reason))
+            return target.error(UntrustedServerError, f"Swift at {server}: {tls_reason(reason)}")
     where = "in the middle of its answer" if answered else "before it answered"
     return target.error(ConnectionFailedError, f"Swift at {server} closed the connection {where}")
 

@@ -113,7 +113,9 @@ def tls_reason(error: SSL.Error | VerificationError) -> str:
         )
     if "alert" in details and "certificate" in details:
         return f"it wants another client certificate: set 'cert' and 'key' ({details})"
-    return f"no TLS connection: {details or 'the server does not speak TLS here'}"
+    if not details or "wrong version number" in details:
+        return "no TLS connection: it may speak plain http there, so check 'https' in the URL"
+    return f"no TLS connection: {details}"
 
 
 def _usual_bundle() -> str:

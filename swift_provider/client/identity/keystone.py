@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http.client import BadStatusLine
 from typing import Any
 
 import requests
@@ -159,10 +160,11 @@ class Keystone:
         if isinstance(cause, exceptions.HttpError):
             return self._translate_status(cause, place)
         if isinstance(cause, exceptions.SSLError):
-            return AuthUnavailableError(
-                f"TLS with {place} failed: {self._safe_text(_causes(cause)[-1])} "
-                "(for a private CA, set cacert)"
-            )
+            reason = self._safe_text(_causes(cause)[-1])
+            remedy = "for a private CA, set cacert"
+            if "WRONG_VERSION_NUMBER" in reason:
+                remedy = "it may speak plain http there: check auth_url"
+            return AuthUnavailableError(f"TLS with {place} failed: {reason} ({remedy})")
         if isinstance(cause, exceptions.UnknownConnectionError):
             # Its text may quote a header in an escaped form, where _safe_text would not
             # recognise the secret.
@@ -192,6 +194,8 @@ class Keystone:
         how, check = "", "auth_url and the network"
         if any(isinstance(one, requests.exceptions.ProxyError) for one in chain):
             how, check = " through the proxy", "HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+        elif any(isinstance(one, (BadStatusLine, ConnectionResetError)) for one in chain):
+            check = "auth_url: http:// or https://?"
         return AuthUnavailableError(
             f"{place} cannot be reached{how}: {self._safe_text(chain[-1])} (check {check})"
         )
@@ -205,7 +209,9 @@ class Keystone:
                 retry_after=retry_after_seconds(headers.get("Retry-After", "")),
                 reached=True,
             )
-        if status in (401, 403):
+        # Keystone knows no such id; a path that is not Keystone's has no such text.
+        is_gone = status == 404 and "application credential" in str(error).lower()
+        if status in (401, 403) or is_gone:
             check = sign_in_methods.what_to_check(self._cloud.auth_type)
             return AuthError(
                 f"{place} refuses {self._cloud.title_and_source}: {self._safe_text(error)}. "
@@ -213,16 +219,18 @@ class Keystone:
             )
         if status == 404:
             return AuthError(f"there is no Keystone at {self.auth_url}: check auth_url")
+        remedy = self._hint() or ". Check auth_url: is it Keystone's?"
         return AuthError(
             f"{place} rejects the sign-in with {self._cloud.title}: "
-            f"{self._safe_text(error)}{self._hint()}"
+            f"{self._safe_text(error)}{remedy}"
         )
 
     def _hint(self) -> str:
         missing = sign_in_methods.missing_domains(self._cloud.auth_type, self._cloud.auth_options)
         if not missing:
             return ""
-        return f"; {' and '.join(missing)} is not set (often 'Default')"
+        verb = "is" if len(missing) == 1 else "are"
+        return f"; {' and '.join(missing)} {verb} not set (often 'Default')"
 
     def _safe_text(self, error: BaseException) -> str:
         """The error's text as one short line, with the secrets replaced by stars."""

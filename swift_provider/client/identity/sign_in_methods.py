@@ -134,6 +134,11 @@ def _check_url(options: Mapping[str, Any], where: str) -> None:
 
 
 def _check_required(auth_type: str, options: Mapping[str, Any], where: str) -> None:
+    if auth_type in ("password", "v3password") and options.get("application_credential_id"):
+        raise ConfigError(
+            f"{where}: auth.application_credential_id needs auth_type: v3applicationcredential, "
+            f"and auth_type is '{auth_type}' (which it is if it is not set)"
+        )
     for group in _REQUIRED.get(auth_type, ()):
         if not any(options.get(name) for name in group):
             names = " or ".join(f"auth.{name}" for name in group)

@@ -172,7 +172,7 @@ async def test_a_port_without_tls_says_so(
 ) -> None:
     """https to a port that speaks plain HTTP is a final error."""
     url = swift.account_url("project").replace("http://", "https://")
-    await refused(make_client(storage_url=url), container, "no TLS connection")
+    await refused(make_client(storage_url=url), container, "plain http")
 
 
 class Forwarding:

@@ -10,16 +10,23 @@ from typing import Any
 
 import pytest
 from twisted.internet import threads
+from twisted.internet.protocol import Factory, Protocol
 
 from swift_provider.client.identity.clouds import Cloud, find_cloud
 from swift_provider.client.identity.keystone import Keystone
 from swift_provider.client.identity.token import Authenticator, Authorization
 from swift_provider.client.observer import Observer
 from swift_provider.config import parse_settings
-from swift_provider.errors import AuthError, ConfigError, SwiftProviderError
+from swift_provider.errors import (
+    AuthError,
+    AuthUnavailableError,
+    ConfigError,
+    SwiftProviderError,
+)
 from tests.client.identity.keystone_standin import Standin, running_standin
 from tests.servers.keystone import Credentials
 from tests.servers.keystone import Keystone as Server
+from tests.servers.swift import Swift
 
 PASSWORD = 'p/a\\s"ß w%0rd{x}'
 REGIONS = ("SignInA", "SignInB")
@@ -153,6 +160,53 @@ async def test_refused(
         await sign_in(reactor, cloud_of("password", {**user.auth(), **changed}))
     assert said in str(caught.value)
     assert not caught.value.temporary
+
+
+async def test_an_application_credential_that_is_gone(keystone: Server) -> None:
+    """Keystone answers 404 to that, as to a path that it does not have."""
+    from twisted.internet import reactor
+
+    auth = {
+        "auth_url": keystone.url,
+        "application_credential_id": "0123456789abcdef0123456789abcdef",
+        "application_credential_secret": "s3cret-value",
+    }
+    with pytest.raises(AuthError, match=r"refuses .* has expired or was deleted") as caught:
+        await sign_in(reactor, cloud_of("v3applicationcredential", auth))
+    assert "no Keystone" not in str(caught.value)
+    with pytest.raises(ConfigError, match="needs auth_type: v3applicationcredential"):
+        await sign_in(reactor, cloud_of("password", auth))
+
+
+class _HangsUp(Protocol):
+    """What a port for https does with a request that is not encrypted."""
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+
+async def test_the_wrong_scheme(keystone: Server, user: Credentials) -> None:
+    """https for a server that speaks http, and the other way round."""
+    from twisted.internet import reactor
+
+    url = keystone.url.replace("http://", "https://")
+    with pytest.raises(AuthUnavailableError, match="plain http there: check auth_url"):
+        await sign_in(reactor, cloud_of("v3password", {**user.auth(), "auth_url": url}))
+    port = reactor.listenTCP(0, Factory.forProtocol(_HangsUp), interface="127.0.0.1")
+    url = f"http://127.0.0.1:{port.getHost().port}/v3"
+    with pytest.raises(AuthUnavailableError, match=r"check auth_url: http:// or https:"):
+        await sign_in(reactor, cloud_of("v3password", {**user.auth(), "auth_url": url}))
+    await port.stopListening()
+
+
+async def test_a_server_that_is_not_keystone(swift: Swift, user: Credentials) -> None:
+    """Swift itself answers 400 or 412 to a path that it does not understand."""
+    from twisted.internet import reactor
+
+    auth = {**user.auth(), "auth_url": f"{swift.url}/v3"}
+    with pytest.raises(AuthError, match="heck auth_url"):
+        await sign_in(reactor, cloud_of("v3password", auth))
 
 
 @pytest.mark.parametrize("region", [None, "SignInC"])
