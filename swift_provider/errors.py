@@ -197,12 +197,19 @@ class SwiftError(SwiftProviderError):
         super().__init__(reason)
 
     def text(self) -> str:
+        return self._text(self.transaction_id)
+
+    def text_without_id(self) -> str:
+        """The same for all errors of one kind about one thing."""
+        return self._text(None)
+
+    def _text(self, transaction_id: str | None) -> str:
         where = "/".join(part for part in (self.container, self.name) if part) or "the account"
         details = []
         if self.status is not None:
             details.append(f"HTTP {self.status}")
-        if self.transaction_id:
-            details.append(f"transaction {self.transaction_id}")
+        if transaction_id:
+            details.append(f"transaction {transaction_id}")
         detail = f" ({', '.join(details)})" if details else ""
         return f"{self.operation} {where}: {self.reason}{detail}"
 

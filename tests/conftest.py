@@ -99,7 +99,6 @@ def _limited(
 
     @functools.wraps(function)
     def run(**fixtures: Any) -> Deferred[None]:
-        running = ensureDeferred(function(**fixtures))
         is_late = False
 
         def stop() -> None:
@@ -117,7 +116,8 @@ def _limited(
         timer = threading.Timer(seconds, reactor.callFromThread, [stop])
         timer.daemon = True
         if seconds:
-            timer.start()
+            timer.start()  # The test may see to it that no thread can start.
+        running = ensureDeferred(function(**fixtures))
         return running.addBoth(end)
 
     return run

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from swift_provider.client.answers import excerpt, missing_container, transaction_id
+from swift_provider.client.answers import (
+    BUSY_STATUSES,
+    excerpt,
+    missing_container,
+    transaction_id,
+)
 from swift_provider.client.drained import drained
 from swift_provider.client.http.exchange import Exchange
 from swift_provider.client.request import Request
@@ -25,6 +30,10 @@ from swift_provider.errors import (
 
 #: Sends a request and reads its answer, as :meth:`.Requester.perform`.
 Perform = Callable[[Request, Callable[[Exchange], Awaitable[Any]], Tries], Awaitable[Any]]
+
+
+#: What is no sign of a Swift that fails.
+_ANSWERS = frozenset(range(300, 500)) - BUSY_STATUSES
 
 
 class UnsureNotFoundError(Exception):
@@ -129,7 +138,7 @@ class NotFound:
             raise request.target.error(
                 ObjectUnclearError,
                 "Swift says that there is no such object, and cannot be asked whether the "
-                f"container is there: {error.text()}",
+                f"container is there: {_why(error)}",
                 status=404,
                 transaction_id=missing.transaction_id,
                 retry_after=error.retry_after,
@@ -157,25 +166,31 @@ class NotFound:
         answers 503.
 
         :returns: why it is not known whether the container is there; ``None`` if the account
-            answers.
-        :raises ContainerNotFoundError: ``missing``, if this user may not look at the account.
+            answers. That is any answer of which a failing Swift has another one: this user may
+            have no right to look at it, or a proxy in between lets nobody.
+        :raises SwiftProviderError: if it cannot be asked, and a retry does not help.
         """
         take_slot = request.take_slot if request.lane is Lane.READ else None
-        asking = Request("HEAD", None, take_slot=take_slot)
+        asking = Request("HEAD", None, accepts=_ANSWERS, take_slot=take_slot)
         try:
             await self._perform(asking, drained, tries.once())
-        except TemporaryError as error:
+        except SwiftProviderError as error:
+            if not error.temporary:
+                raise
             return request.target.error(
                 ServerBusyError,
                 f"Swift says that there is no container '{request.container}', and cannot be "
-                f"asked whether the account is there: {error.text()}",
+                f"asked whether the account is there: {_why(error)}",
                 status=404,
                 transaction_id=missing.transaction_id,
-                retry_after=error.retry_after,
+                retry_after=getattr(error, "retry_after", None),
             )
-        except SwiftProviderError:
-            raise missing from None
         return None
+
+
+def _why(error: SwiftProviderError) -> str:
+    """The text for another error. Errors of one kind are counted together, so without an id."""
+    return error.text_without_id() if isinstance(error, SwiftError) else error.text()
 
 
 async def _transaction_id(exchange: Exchange) -> str | None:

@@ -106,7 +106,7 @@ class Requester:
         self._slots = slots
         self._patience = patience
         self._seen = SeenContainers(self.clock)
-        self._not_found = NotFound(self.perform, self._seen)
+        self._not_found = NotFound(self._performed, self._seen)
         self._reached = False
         self._hurried = False
         self._sleepers: set[Deferred[None]] = set()
@@ -210,17 +210,27 @@ class Requester:
         :param tries: of the operation which this request is a part of; ``None`` to begin anew.
         :raises SwiftProviderError: the last error, once no retry is worth it.
         """
-        operation = self._attempts(request, handle, tries or Tries(self._patience, self.clock))
-        if request.lane is Lane.READ:
-            operation = self.within_limit(operation, request)
+        tries = tries or Tries(self._patience, self.clock)
         try:
-            return await operation
+            return await self._performed(request, handle, tries)
         except ObjectNotFoundError:
             raise  # an answer, not a failure
         except SwiftProviderError as error:
             error.mirror = error.mirror or self._mirror
             self.observer.failed(error)
             raise
+
+    async def _performed(
+        self,
+        request: Request,
+        handle: Callable[[Exchange], Awaitable[Result]],
+        tries: Tries,
+    ) -> Result:
+        """As :meth:`perform`, for a part of an operation: tells the observer of no failure."""
+        operation = self._attempts(request, handle, tries)
+        if request.lane is Lane.READ:
+            operation = self.within_limit(operation, request)
+        return await operation
 
     async def storage_url(self) -> str:
         """Where requests go; signs in to find out, if need be.

@@ -9,7 +9,14 @@ what the last run did, and marks.
 from swift_provider.keeper.limits import LOW_MARK, Space, over_limits, space_to_free
 from swift_provider.keeper.lock import FOLDER, KeeperLock, holder_of, lock_path
 from swift_provider.keeper.marks import Mark, clear_mark, mark_time, seconds_of, set_mark
-from swift_provider.keeper.messages import BadMessageError, Order, Report, Task, Trouble
+from swift_provider.keeper.messages import (
+    JUST_WRITTEN,
+    BadMessageError,
+    Order,
+    Report,
+    Task,
+    Trouble,
+)
 from swift_provider.keeper.state import (
     OVER_FOR_NOW,
     State,
@@ -21,6 +28,7 @@ from swift_provider.keeper.state import (
 
 __all__ = [
     "FOLDER",
+    "JUST_WRITTEN",
     "LOW_MARK",
     "OVER_FOR_NOW",
     "BadMessageError",

@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 
 from swift_provider.config import LocalDiskSettings, Settings
 
+#: Why ``REPAIR`` has left alone a file that Swift lacks: its upload may be on its way.
+JUST_WRITTEN = "written just now"
 #: Options that are of no use to the child.
 _NOT_SENT = ("redirect", "memory_cache", "local_disk", "mirrors")
 

@@ -9,7 +9,8 @@ A task is due
   run; ``ORPHANS``, ``REPAIR``, ``PRUNE``: once a day;
 - ``REPAIR`` also after uploads failed, once it takes their files: it leaves alone what was
   written in the last :data:`.keeper_site.QUIET_SECONDS`. It is wanted until one was done
-  that began so late;
+  that began so late. What it leaves alone just after this process has begun counts as failed:
+  another process may have stored it;
 - after it was not done, or did not bring the disk within its limits: after a pause that grows;
   ``ORPHANS`` and ``PRUNE`` after an hour, if a person has to act first.
 
@@ -24,7 +25,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from swift_provider.config import LocalDiskSettings
-from swift_provider.keeper import Report, Space, Task, Trouble, over_limits
+from swift_provider.keeper import JUST_WRITTEN, Report, Space, Task, Trouble, over_limits
 from swift_provider.module import keeper_site
 
 #: Between the end of a run and the begin of the next one.
@@ -107,6 +108,7 @@ class Schedule:
         self._used_at_begin: int | None = None
         self._failed: _Failed | None = None
         self._began = 0.0
+        self._first_began: float | None = None
         self._ended: float | None = None
         self._running: frozenset[Task] = frozenset()
 
@@ -170,6 +172,8 @@ class Schedule:
         """
         self._running = tasks
         self._began = now
+        if self._first_began is None:
+            self._first_began = now
         self._stored_at_begin = self._stored
         self._used_at_begin = None if space is None else space.used
 
@@ -194,12 +198,19 @@ class Schedule:
                 self._audit = (now, max(AUDIT_SECONDS, seconds))
             if task is Task.REPAIR:
                 self._looked_for_failed(done)
+                if JUST_WRITTEN in report.skipped and self._has_just_begun:
+                    self.upload_failed(self._began)
             if done:
                 self._done[task] = now
                 self._retries.pop(task, None)
             else:
                 self._retries[task] = self._retry(task, now, report.troubles)
         self._running = frozenset()
+
+    @property
+    def _has_just_begun(self) -> bool:
+        first = self._first_began
+        return first is not None and not _passed(self._began, first, keeper_site.QUIET_SECONDS)
 
     def _looked_for_failed(self, done: bool) -> None:
         """A ``REPAIR`` has ended: are there uploads that it may have left out?"""

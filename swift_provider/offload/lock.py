@@ -33,13 +33,18 @@ POLL_SECONDS = 0.1
 class BusyError(ConfigError):
     """Another run uses the media store.
 
-    :param who: what it is, as of :func:`.what_runs`.
+    :param process: its number; ``None`` if the system does not tell it.
+    :ivar who: what it is, as of :func:`.what_runs`.
+    :ivar is_pass: whether it is a pass of Synapse's ``local_disk``, or may be one.
     """
 
-    def __init__(self, who: str, base_path: str, process: str | None) -> None:
+    def __init__(self, base_path: str, process: str | None) -> None:
+        self.who = what_runs(process)
+        self.is_pass = self.who == LOCAL_DISK or (process is None and _may_be_kept(base_path))
         number = f" (process {process})" if process else ""
-        super().__init__(f"{who} is using the media store {base_path}{number}: wait until it ends")
-        self.who = who
+        super().__init__(
+            f"{self.who} is using the media store {base_path}{number}: wait until it ends"
+        )
 
 
 class StoreLock:
@@ -60,7 +65,7 @@ class StoreLock:
         except BlockingIOError:
             holder = None if self._descriptor is None else holder_of_flock(self._descriptor)
             self.close()
-            raise BusyError(what_runs(holder), base_path, holder) from None
+            raise BusyError(base_path, holder) from None
         except OSError as error:
             logger.info("%s cannot be locked: %s", base_path, error.strerror)
             self.close()
@@ -86,10 +91,17 @@ def lock_between_passes(base_path: str) -> StoreLock:
             return StoreLock(base_path)
         except BusyError as error:
             # A pass that ends while its name is looked for has none: so look twice.
-            if error.who == seen != LOCAL_DISK or time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or (error.who == seen and not error.is_pass):
                 raise
             seen = error.who
         time.sleep(POLL_SECONDS)
+
+
+def _may_be_kept(base_path: str) -> bool:
+    try:
+        return holder_of(base_path) is not None
+    except OSError:
+        return False
 
 
 def check_not_kept(base_path: str, command: str) -> None:

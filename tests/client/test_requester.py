@@ -370,7 +370,8 @@ async def test_what_was_seen_at_one_storage_url_proves_nothing_at_another(faulty
         faulty.proxy.add(
             Answer(404, b"NoSuchKey", match=("GET", "/media")),
             Answer(401, match=("GET", "/media")),
-            Answer(404, b"<html>", match=(None, "-new/media"), times=2),
+            Answer(404, b"<html>", match=(None, "-new/media"), times=3),
+            Answer(403, match=("HEAD", "-new$")),
         )
         with pytest.raises(ObjectNotFoundError):
             await store.get("object")
@@ -378,8 +379,8 @@ async def test_what_was_seen_at_one_storage_url_proves_nothing_at_another(faulty
         with pytest.raises(ContainerNotFoundError):
             await store.get("object")
     seen = [(seen.method, "-new" in seen.path) for seen in faulty.proxy.requests]
-    # The second HEAD asks whether the account is there.
-    assert seen == [("GET", False), ("GET", False), ("GET", True), *[("HEAD", True)] * 2]
+    # The container, the account, and the container again.
+    assert seen == [("GET", False), ("GET", False), ("GET", True), *[("HEAD", True)] * 3]
 
 
 async def test_a_404_of_a_proxy_that_could_not_ask_the_container(
@@ -461,11 +462,27 @@ async def test_an_account_that_can_be_asked_again(
     await asking.check()
 
 
-async def test_an_account_that_this_user_may_not_look_at(faulty: Faulty) -> None:
-    """As with rights for one container only: then Swift's word has to do."""
-    faulty.proxy.add(Answer(403, match=("HEAD", r"/AUTH_\w+$")))
+class Told(Observer):
+    """Notes which operations failed."""
+
+    def __init__(self) -> None:
+        self.failures: list[Exception] = []
+
+    def failed(self, error: Exception) -> None:
+        self.failures.append(error)
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405])
+async def test_an_account_that_nobody_may_look_at(
+    faulty: Faulty, status: int, foreign: bool
+) -> None:
+    """As with rights for one container only, or behind a proxy: then Swift's word has to do."""
+    watched = Told()
+    faulty.proxy.add(Answer(status, match=("HEAD", r"/AUTH_\w+$"), foreign=foreign))
     with pytest.raises(ContainerNotFoundError):
-        await faulty.store("nowhere").check()
+        await faulty.store("nowhere", observer=watched).check()
+    assert [type(error) for error in watched.failures] == [ContainerNotFoundError]
 
 
 @pytest.mark.parametrize("recovers", [False, True])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from swift_provider.config import LocalDiskSettings
-from swift_provider.keeper import Report, Space, Task, Trouble
+from swift_provider.keeper import JUST_WRITTEN, Report, Space, Task, Trouble
 from swift_provider.module.keeper_schedule import Schedule
 
 KEEP, REPAIR, ORPHANS, PRUNE = Task.KEEP, Task.REPAIR, Task.ORPHANS, Task.PRUNE
@@ -313,6 +313,18 @@ def test_an_upload_that_fails_during_the_repair() -> None:
     clocked.schedule.upload_failed(clocked.now)
     clocked.schedule.end(clocked.now, Report(True, on_disk=1, done=list(ALL)), False, ROOMY)
     assert clocked.waits(REPAIR) == 600
+
+
+def test_what_is_too_new_for_the_first_repair() -> None:
+    """Perhaps its upload failed before this process began. Later ones are this process's own."""
+    clocked = Clocked(max_size=500)
+    clocked.run(skipped={JUST_WRITTEN: 2})
+    assert clocked.schedule.repair_wanted
+    assert clocked.waits(REPAIR) == 600
+    clocked.now += 600
+    clocked.run(frozenset({REPAIR}), skipped={JUST_WRITTEN: 1})
+    assert not clocked.schedule.repair_wanted
+    assert clocked.waits(REPAIR) == DAY
 
 
 def test_a_repair_that_was_not_done_is_still_wanted() -> None:

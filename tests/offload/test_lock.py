@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -118,6 +119,21 @@ def test_a_pass_that_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         lock_between_passes(str(tmp_path))
     assert str(caught.value).startswith(f"Synapse's local_disk is using the media store {tmp_path}")
     assert str(caught.value).endswith(f"(process {holder.pid}): wait until it ends")
+
+
+def test_a_pass_whose_process_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Btrfs, or in another container."""
+    monkeypatch.setattr(lock, "holder_of_flock", lambda _: None)
+    monkeypatch.setattr(lock, "PASS_SECONDS", 2.0)
+    with _holding(tmp_path):
+        for is_kept in (False, True):
+            began = time.monotonic()
+            with contextlib.ExitStack() as stack:
+                if is_kept:
+                    stack.enter_context(closing(KeeperLock(str(tmp_path), "main")))
+                with pytest.raises(BusyError):
+                    lock_between_passes(str(tmp_path))
+            assert (time.monotonic() - began >= 2) == is_kept
 
 
 def test_a_run_is_not_waited_for(tmp_path: Path) -> None:

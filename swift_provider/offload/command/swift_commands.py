@@ -87,6 +87,8 @@ def _upload(inputs: Inputs, update: Callable[[str], dict[str, Any]] | None) -> i
     store = _store(inputs)
     with ExitStack() as stack:
         stack.enter_context(closing(inputs.lock(options.base_path)))
+        if options.delete:  # Synapse may have begun meanwhile.
+            check_not_kept(options.base_path, "upload --delete")
         updated = {} if update is None else {"update": update(options.base_path)}
         cache = stack.enter_context(closing(Cache(arguments.cache_db)))
         database = stack.enter_context(closing(inputs.database()))
@@ -200,13 +202,13 @@ def restore(inputs: Inputs) -> int:
     check_not_kept(base_path, "restore")
     check_may_write(base_path)
     store = _store(inputs)
-    with (
+    with ExitStack() as stack:
         # An upload at the same time would delete the restored files.
-        closing(inputs.lock(base_path)),
-        closing(RunLock(inputs.arguments.cache_db)),
-        closing(inputs.database()) as database,
-        closing(inputs.progress(None, "files")) as progress,
-    ):
+        stack.enter_context(closing(inputs.lock(base_path)))
+        check_not_kept(base_path, "restore")  # Synapse may have begun meanwhile.
+        stack.enter_context(closing(RunLock(inputs.arguments.cache_db)))
+        database = stack.enter_context(closing(inputs.database()))
+        progress = stack.enter_context(closing(inputs.progress(None, "files")))
         bandwidth = inputs.bandwidth = Bandwidth(reactor, arguments.bwlimit)
         job = Restore(reactor, store, database, options, progress, bandwidth)
         return _run(inputs, store, job, database)

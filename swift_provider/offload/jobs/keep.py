@@ -13,6 +13,7 @@ from typing import Any
 
 from swift_provider.client import Store
 from swift_provider.errors import ObjectNotFoundError
+from swift_provider.keeper import JUST_WRITTEN
 from swift_provider.offload.batches import Batches
 from swift_provider.offload.database import Database
 from swift_provider.offload.disk import Expected, is_thumbnail, is_young, written_at
@@ -235,7 +236,11 @@ class Repair(Offloading):
         if len(answers.errors) == len(self.members.all):
             answers.or_fail()
         self._lacking(file.path, answers.errors)
-        if absent and not await self.threads.lookups.run(self._is_new, file):
+        if not absent:
+            return
+        if await self.threads.lookups.run(self._is_new, file):
+            self.tally.skipped[JUST_WRITTEN] += 1
+        else:
             holders = [
                 member
                 for member in self.members.all

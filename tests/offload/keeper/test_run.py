@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from swift_provider.keeper import Task, Trouble
+from swift_provider.keeper import JUST_WRITTEN, Task, Trouble
 from swift_provider.offload.database import Database
 from swift_provider.offload.disk_plan import DiskPlan
 from swift_provider.offload.jobs.orphans import Search
@@ -177,6 +177,7 @@ def test_repair(keeper: Keeper, objects: Objects) -> None:
     assert objects.names() == {here, there, thumbnail}
     assert store.files() == {here, there, thumbnail, just_now}
     assert (report.uploaded, report.removed, report.done) == (2, 0, [Task.REPAIR])
+    assert report.skipped == {JUST_WRITTEN: 1}
 
 
 def test_repair_beside_a_new_thumbnail(keeper: Keeper, objects: Objects) -> None:
