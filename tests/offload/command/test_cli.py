@@ -400,6 +400,7 @@ def test_two_caches_and_one_media_store(script: Script, store: SynapseStore, com
 
 def test_beside_a_pass_of_local_disk(script: Script, store: SynapseStore) -> None:
     """A run waits until the pass is over; Ctrl-C ends the wait."""
+    script.configure(store)
     hold = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], 0), 2); print(); input()"
     words = ["-c", hold, str(store.base), "-m", "swift_provider.offload.keeper"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -408,7 +409,7 @@ def test_beside_a_pass_of_local_disk(script: Script, store: SynapseStore) -> Non
             keeper.stdout.readline()
             running = script.start("update", store.base, "2m")
             assert running.stderr is not None
-            assert running.stderr.readline()  # What it uses: it waits from now on.
+            assert "homeserver.yaml" in running.stderr.readline()  # It waits from now on.
             with pytest.raises(subprocess.TimeoutExpired):
                 running.wait(timeout=3)
             running.send_signal(signal.SIGINT)
