@@ -27,6 +27,7 @@ from tests.servers.synapse import Synapse
 MANUAL = process.ROOT / "swift_provider" / "manual"
 SCRIPT = process.ROOT / "scripts" / "swift_media_upload"
 EPOCH = 1_600_000_000
+_SETUP = "import sys; sys.argv = ['setup.py', '-q', 'build']; runpy.run_path('setup.py')"
 
 
 def run(*command: object, **environment: str) -> str:
@@ -126,6 +127,23 @@ def test_builds_are_equal(built: Built, build: Callable[[int, float], Built]) ->
     for one, other in ((built.sdist, again.sdist), (built.wheel, again.wheel)):
         hashes = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (one, other)}
         assert len(hashes) == 1, one.name
+
+
+def test_an_earlier_build_is_not_taken(tmp_path: Path) -> None:
+    """It may be another Python's: pip of Debian 12 installs from that folder."""
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
+    shutil.copytree(process.ROOT, source, ignore=ignored)
+    command = [sys.executable, "-c", f"import os, runpy; os.chdir({str(source)!r}); {_SETUP}"]
+    run(*command)
+    (script,) = source.glob("build/scripts-*/swift_media_upload")
+    module = source / "build" / "lib" / "swift_storage_provider.py"
+    whole = {path: path.read_text() for path in (script, module)}
+    assert whole[script].startswith(f"#!{sys.executable}")
+    for path in whole:
+        path.write_text("#!/another/python\n")
+    run(*command)
+    assert {path: path.read_text() for path in whole} == whole
 
 
 def test_the_wheel_brings_all_it_needs(
