@@ -54,6 +54,12 @@ def test_what_may_be_a_secret_is_not_shown(option: str, value: object) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_an_option_of_local_disk() -> None:
+    """The message says where it belongs."""
+    with pytest.raises(ConfigError, match=r"is an option of local_disk: config\.local_disk\.max"):
+        parse_settings({"container": "c", "max_size": "50G"})
+
+
 def test_redirect() -> None:
     """The options of redirect are read, with their units."""
     options = {"key_path": "/k", "above": "1M", "window": "30m", "base_url": "https://m.example/"}

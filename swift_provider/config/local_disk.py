@@ -59,4 +59,7 @@ _CHECKS: Checks = {
     "prune": check_flag,
 }
 
-assert set(_CHECKS) == {option.name for option in fields(LocalDiskSettings)}
+#: The options' names.
+LOCAL_DISK_OPTIONS = frozenset(_CHECKS)
+
+assert {option.name for option in fields(LocalDiskSettings)} == LOCAL_DISK_OPTIONS

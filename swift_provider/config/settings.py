@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from swift_provider.config.local_disk import LocalDiskSettings, check_local_disk
+from swift_provider.config.local_disk import LOCAL_DISK_OPTIONS, LocalDiskSettings, check_local_disk
 from swift_provider.config.mappings import Checks, checked
 from swift_provider.config.redirect import RedirectSettings, check_redirect
 from swift_provider.config.values import (
@@ -97,6 +97,9 @@ def parse_settings(options: object, where: str = "config") -> Settings:
         raise ConfigError(
             f"{where} must hold options such as 'container: NAME', not {type_of(options)}"
         )
+    for key in options:
+        if key in LOCAL_DISK_OPTIONS:
+            raise ConfigError(f"{where}.{key} is an option of local_disk: {where}.local_disk.{key}")
     values = checked(options, _CHECKS, where)
     if "container" not in values:
         raise ConfigError(f"{where}.container is required: the Swift container's name")

@@ -46,6 +46,8 @@ def explained_of_connecting(told: str) -> str:
     remedy = ""
     if len(reasons) < len(lines):
         remedy = ": start PostgreSQL, or correct 'database'"
+    elif "timeout expired" in told:
+        remedy = ": is PostgreSQL busy, or something in between? Or correct 'database'"
     elif any(words in told for words in ("authentication failed", "does not exist", "translate")):
         remedy = ": correct 'database'"
     return " ".join("; ".join(reasons).split()) + remedy

@@ -17,9 +17,12 @@ def remedy_of_owner(cache_path: str, path: str) -> str:
         return _remedy_of_folder(os.path.dirname(os.path.abspath(path)))
     if owner == os.geteuid():
         return ""
+    name = _name(owner)
+    # Nobody should run it as root.
+    remedy = f", as after a run by {name}. Delete" if owner == 0 else f". Run as {name}, or delete"
     return (
-        f": it belongs to {_name(owner)}, as after a run by that user. Delete {cache_path}*: the "
-        "next 'update' makes the list again, and only status forgets what the commands did last"
+        f": it belongs to {name}{remedy} {cache_path}*: the next 'update' makes the list again, "
+        "and only status forgets what the commands did last"
     )
 
 

@@ -90,6 +90,11 @@ def _judge_folders(findings: Findings, path: str) -> bool:
             "media_store_path, or mount its disk",
         )
         return False
+    if not roots:
+        findings.note(
+            "media store",
+            f"{path} is empty: right if Synapse has stored no media yet, else mount its disk",
+        )
     folders = itertools.chain([path], *(_folders(root, 3) for root in roots))
     for folder in itertools.islice(folders, _MOST_FOLDERS):
         try:

@@ -64,6 +64,21 @@ def last_runs(cache_path: str) -> dict[str, LastRun]:
     return {name: run for name, run in runs.items() if run is not None}
 
 
+def why_unreadable(cache_path: str) -> str | None:
+    """What keeps this user from reading the file; ``None`` if nothing does."""
+    path = f"{cache_path}{SUFFIX}"
+    try:
+        with open(path, "rb"):
+            return None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return (
+            f"the last runs are not known: {path}: {error.strerror}. Run as the user who ran the "
+            "commands, or delete it"
+        )
+
+
 def _checked(values: Any) -> LastRun | None:
     """``None`` if another version, or anything else, wrote it."""
     try:

@@ -20,7 +20,7 @@ from swift_provider.keeper import (
 from swift_provider.offload.command.console import print_json
 from swift_provider.offload.command.exit_status import DONE, SOME_FAILED
 from swift_provider.offload.command.inputs import Inputs
-from swift_provider.offload.command.last_runs import last_runs
+from swift_provider.offload.command.last_runs import last_runs, why_unreadable
 from swift_provider.offload.command.status_text import of_commands, of_local_disk, time_text
 from swift_provider.offload.print_line import print_line
 
@@ -59,7 +59,11 @@ def status(inputs: Inputs) -> int:
         # Then local_disk cannot write its state either.
         wrong.append(f"the disk of {base_path} is full")
     places = _places(entries)
-    runs = last_runs(inputs.arguments.cache_db)
+    cache_path = inputs.arguments.cache_db
+    runs = last_runs(cache_path)
+    unreadable = why_unreadable(cache_path)
+    if unreadable is not None:
+        notes.append(unreadable)
     exit_status = DONE if not wrong and all(place.usable for place in places) else SOME_FAILED
     if inputs.arguments.json:
         known = None if state is None else vars(state)

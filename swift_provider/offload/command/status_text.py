@@ -95,8 +95,11 @@ def _last_pass(state: State) -> list[str]:
         did += f", deleted {report.pruned} objects from Swift"
     lines = [f"Last pass: {time_text(state.run.get('ended'))}, {report.seconds:.0f} s: {did}"]
     if report.on_disk is not None:
-        lines.append(f"On disk then: {readable(report.on_disk)} in {report.files} files")
-    return lines + [f"Failed: {count}: {why}" for why, count in sorted(report.failed.items())]
+        files = "1 file" if report.files == 1 else f"{report.files} files"
+        lines.append(f"On disk then: {readable(report.on_disk)} in {files}")
+    for what, reasons in (("Left alone", report.skipped), ("Failed", report.failed)):
+        lines += [f"{what}: {count}: {why}" for why, count in sorted(reasons.items())]
+    return lines
 
 
 def time_text(when: object) -> str:

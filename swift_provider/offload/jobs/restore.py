@@ -54,8 +54,9 @@ from swift_provider.offload.wanted_media import Wanted
 from swift_provider.sizes import readable
 
 RESTORED = "Restored"
-#: In place of it, with ``--dry-run``.
-WOULD_RESTORE = "Missing on disk"
+#: In place of it, with ``--dry-run``, which looks for media only: their thumbnails come with them.
+MISSING_MEDIA = "Media missing on disk"
+PRESENT_MEDIA = "Media already on disk"
 MENDED = "Restored in place of a bad file"
 PRESENT = "Already on disk"
 DELETED = "Left in Swift, deleted in Synapse"
@@ -88,7 +89,7 @@ class Restore(Job[Tally]):
         bandwidth: Bandwidth | None = None,
     ) -> None:
         super().__init__(reactor, store, progress, Tally(), bandwidth)
-        dry = (WOULD_RESTORE, PRESENT)
+        dry = (MISSING_MEDIA, PRESENT_MEDIA)
         wet = (RESTORED, MENDED, PRESENT, DELETED)
         for name in dry if options.dry_run else wet:
             self.tally.counts[name] = 0
@@ -133,9 +134,9 @@ class Restore(Job[Tally]):
             for file in lacking:
                 sizes[file.path.partition("/")[0]] += max(file.lengths, default=0)
         if self._options.dry_run:
-            self.tally.counts[WOULD_RESTORE] = missing
-            self.tally.sizes[WOULD_RESTORE] = sizes.total()
-            self.tally.counts[PRESENT] = there
+            self.tally.counts[MISSING_MEDIA] = missing
+            self.tally.sizes[MISSING_MEDIA] = sizes.total()
+            self.tally.counts[PRESENT_MEDIA] = there
         text = await self.threads.lookups.run(_no_room, base_path, sizes)
         if text is not None:
             if not self._options.dry_run:

@@ -300,7 +300,9 @@ def test_runs_that_cannot_be_noted(script: Script, store: SynapseStore) -> None:
     script.configure(store)
     (script.folder / "cache.db.runs").mkdir()
     assert script("update", store.base, "2m").returncode == 0
-    assert "Last run of each" not in script("status", store.base).stdout
+    told = script("status", store.base).stdout
+    assert "Last run of each" not in told
+    assert "Note: the last runs are not known: cache.db.runs: Is a directory. Run as" in told
     assert sorted(path.name for path in script.folder.glob("cache.db.runs*")) == ["cache.db.runs"]
     (script.folder / "cache.db.runs").rmdir()
     for text in ("{", "[]", '{"update": 1, "upload": {"began": []}}'):

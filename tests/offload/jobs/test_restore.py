@@ -61,7 +61,10 @@ def test_some_of_it(offload: Script, store: SynapseStore, objects: Objects) -> N
     offload("offload", store.base, "2m", "--delete")
     assert store.files() == set()
     summary = offload.json("restore", store.base, "--dry-run")
-    assert (summary["missing_on_disk"], summary["missing_on_disk_bytes"]) == (3, 13 + 13 + 14)
+    assert (summary["media_missing_on_disk"], summary["media_missing_on_disk_bytes"]) == (
+        3,
+        13 + 13 + 14,
+    )
     assert store.files() == set()
     offload.json("restore", store.base, "--user", "@me:here.example")
     assert store.files() == {mine, thumbnail}
