@@ -70,6 +70,9 @@ async def test_the_script_and_synapse(services: Services) -> None:
         await there(place.wait, lambda: disk.taken <= MAX_SIZE, "within the budget")
         ended = await there(script, "status", disk.media_store)
         assert ended.returncode == 0, ended.stderr + ended.stdout
+        for command in (("upload", "--delete"), ("restore",)):
+            ended = await there(script, *command, disk.media_store, "--dry-run")
+            assert ended.returncode == 0, ended.stderr + ended.stdout
         for uri, content in contents.items():
             assert await there(client.download, uri) == content
     place.check_logs()

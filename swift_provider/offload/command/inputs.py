@@ -71,7 +71,7 @@ class Inputs:
         self._named = paths is not None
         if paths is None:
             paths = [name for name in ("homeserver.yaml",) if os.path.exists(name)]
-        self._homeserver = Homeserver.read(paths, _instead(arguments.command))
+        self._homeserver = Homeserver.read(paths, _instead(arguments))
         self._settings: Settings | None = None
         self._server_name: list[str | None] = []  # empty until it was asked for
         self._database: Database | None = None
@@ -289,13 +289,15 @@ class Inputs:
         return next((waits.remedy for waits in self._waits if waits.remedy), "")
 
 
-def _instead(command: str) -> str:
+def _instead(arguments: argparse.Namespace) -> str:
     """What a command can be given in place of ``homeserver.yaml``; empty if nothing helps."""
+    command = arguments.command
     if command not in _NEEDED:
         return ""
     told = []
-    if _NEEDED[command]:
-        told.append(f"give {' and '.join(_NEEDED[command])}")
+    lacking = [name for name in _NEEDED[command] if not getattr(arguments, name.lower(), None)]
+    if lacking:
+        told.append(f"give {' and '.join(lacking)}")
     if command not in _NEED_NO_DATABASE:
         told.append(f"put a {DATABASE_YAML} with psycopg2's arguments into this folder")
     return ", and ".join(told)

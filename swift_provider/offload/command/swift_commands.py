@@ -80,14 +80,16 @@ def _upload(inputs: Inputs, update: Callable[[str], dict[str, Any]] | None) -> i
         everything=arguments.all,
         enough=1 if arguments.delete_when == "any" else None,
     )
+    changes_disk = options.delete and not options.dry_run
     if options.delete:
         inputs.check_place()
-        check_not_kept(options.base_path, "upload --delete")
         check_may_delete(options.base_path)
+    if changes_disk:
+        check_not_kept(options.base_path, "upload --delete")
     store = _store(inputs)
     with ExitStack() as stack:
         stack.enter_context(closing(inputs.lock(options.base_path)))
-        if options.delete:  # Synapse may have begun meanwhile.
+        if changes_disk:  # Synapse may have begun meanwhile.
             check_not_kept(options.base_path, "upload --delete")
         updated = {} if update is None else {"update": update(options.base_path)}
         cache = stack.enter_context(closing(Cache(arguments.cache_db)))
@@ -199,13 +201,15 @@ def restore(inputs: Inputs) -> int:
     _check_duration(inputs)
     wanted = Wanted(arguments.media, arguments.user, inputs.server_name())
     options = restoring.Options(base_path, wanted, arguments.dry_run)
-    check_not_kept(base_path, "restore")
+    if not options.dry_run:
+        check_not_kept(base_path, "restore")
     check_may_write(base_path)
     store = _store(inputs)
     with ExitStack() as stack:
         # An upload at the same time would delete the restored files.
         stack.enter_context(closing(inputs.lock(base_path)))
-        check_not_kept(base_path, "restore")  # Synapse may have begun meanwhile.
+        if not options.dry_run:  # Synapse may have begun meanwhile.
+            check_not_kept(base_path, "restore")
         stack.enter_context(closing(RunLock(inputs.arguments.cache_db)))
         database = stack.enter_context(closing(inputs.database()))
         progress = stack.enter_context(closing(inputs.progress(None, "files")))

@@ -54,6 +54,14 @@ def judged(path: Path) -> list[str]:
     return lines(check_media_store(Homeserver({}, "test"), str(path), None))
 
 
+def test_an_empty_media_store(tmp_path: Path) -> None:
+    """It may be a new one, or a disk that is not mounted."""
+    (note, ok, *_) = judged(tmp_path)
+    assert note.startswith("note    media store: ")
+    assert note.endswith(" is empty: right if Synapse has stored no media yet, else mount its disk")
+    assert ok.startswith("ok      media store: ")
+
+
 def test_a_media_store_of_another_user(media_store: Path, not_root: None) -> None:
     """The folder and its owner are named."""
     if os.geteuid() != NOBODY:
