@@ -58,6 +58,9 @@ def test_an_option_of_local_disk() -> None:
     """The message says where it belongs."""
     with pytest.raises(ConfigError, match=r"is an option of local_disk: config\.local_disk\.max"):
         parse_settings({"container": "c", "max_size": "50G"})
+    mirror = {"container": "c", "cloud": "b", "max_size": "50G"}
+    with pytest.raises(ConfigError, match=r"mirrors\[0\]\.max_size is not an option of a mirror"):
+        parse_settings({"container": "c", "mirrors": [mirror]})
 
 
 def test_redirect() -> None:

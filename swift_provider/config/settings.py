@@ -168,7 +168,7 @@ def check_mirrors(value: object, name: str) -> tuple[Settings, ...]:
 
 def _check_mirror(value: object, name: str) -> Settings:
     if isinstance(value, Mapping):
-        for key in _OF_THE_ENTRY:
+        for key in (*_OF_THE_ENTRY, *LOCAL_DISK_OPTIONS):
             if key in value:
                 raise ConfigError(
                     f"{name}.{key} is not an option of a mirror: {key} is an option of the entry "

@@ -73,6 +73,7 @@ async def test_the_script_and_synapse(services: Services) -> None:
         for command in (("upload", "--delete"), ("restore",)):
             ended = await there(script, *command, disk.media_store, "--dry-run")
             assert ended.returncode == 0, ended.stderr + ended.stdout
+            assert "Without --dry-run: Synapse itself decides" in ended.stderr
         for uri, content in contents.items():
             assert await there(client.download, uri) == content
     place.check_logs()

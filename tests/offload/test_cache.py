@@ -198,5 +198,7 @@ def test_a_cache_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(sqlite3, "connect", refuse)
     monkeypatch.setattr(os, "geteuid", lambda: 4321)
-    with pytest.raises(ConfigError, match=r"readonly database: it belongs to .* Delete .*cache.db"):
+    with pytest.raises(
+        ConfigError, match=r"readonly database: it belongs to .* [Dd]elete .*cache.db"
+    ):
         Cache(str(path))

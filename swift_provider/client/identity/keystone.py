@@ -54,6 +54,10 @@ class Grant:
     lifetime: float | None
 
 
+#: What OpenSSL says of an answer that is not encrypted: before version 3.2, and since.
+_NO_TLS = ("wrong_version_number", "record layer failure")
+
+
 class Keystone:
     """Signs in to one cloud. Two threads must not use one instance at the same time.
 
@@ -162,7 +166,7 @@ class Keystone:
         if isinstance(cause, exceptions.SSLError):
             reason = self._safe_text(_causes(cause)[-1])
             remedy = "for a private CA, set cacert"
-            if "WRONG_VERSION_NUMBER" in reason:
+            if any(sign in reason.lower() for sign in _NO_TLS):
                 remedy = "it may speak plain http there: check auth_url"
             return AuthUnavailableError(f"TLS with {place} failed: {reason} ({remedy})")
         if isinstance(cause, exceptions.UnknownConnectionError):
@@ -195,7 +199,7 @@ class Keystone:
         if any(isinstance(one, requests.exceptions.ProxyError) for one in chain):
             how, check = " through the proxy", "HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
         elif any(isinstance(one, (BadStatusLine, ConnectionResetError)) for one in chain):
-            check = "auth_url: http:// or https://?"
+            check = "auth_url (http:// or https://?) and the network"
         return AuthUnavailableError(
             f"{place} cannot be reached{how}: {self._safe_text(chain[-1])} (check {check})"
         )
@@ -220,6 +224,8 @@ class Keystone:
         if status == 404:
             return AuthError(f"there is no Keystone at {self.auth_url}: check auth_url")
         remedy = self._hint() or ". Check auth_url: is it Keystone's?"
+        if status == 407:
+            remedy = ". Check HTTP_PROXY: the proxy wants a user and a password"
         return AuthError(
             f"{place} rejects the sign-in with {self._cloud.title}: "
             f"{self._safe_text(error)}{remedy}"

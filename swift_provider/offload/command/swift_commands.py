@@ -80,16 +80,14 @@ def _upload(inputs: Inputs, update: Callable[[str], dict[str, Any]] | None) -> i
         everything=arguments.all,
         enough=1 if arguments.delete_when == "any" else None,
     )
-    changes_disk = options.delete and not options.dry_run
     if options.delete:
         inputs.check_place()
+        _check_not_kept(inputs, options.base_path, "upload --delete")
         check_may_delete(options.base_path)
-    if changes_disk:
-        check_not_kept(options.base_path, "upload --delete")
     store = _store(inputs)
     with ExitStack() as stack:
         stack.enter_context(closing(inputs.lock(options.base_path)))
-        if changes_disk:  # Synapse may have begun meanwhile.
+        if options.delete and not options.dry_run:  # Synapse may have begun meanwhile.
             check_not_kept(options.base_path, "upload --delete")
         updated = {} if update is None else {"update": update(options.base_path)}
         cache = stack.enter_context(closing(Cache(arguments.cache_db)))
@@ -113,6 +111,17 @@ def _upload(inputs: Inputs, update: Callable[[str], dict[str, Any]] | None) -> i
                 return status_of(tally) or (SOME_FAILED if unreadable else DONE)
 
             return _run(inputs, store, job, database, judge, updated)
+
+
+def _check_not_kept(inputs: Inputs, base_path: str, command: str) -> None:
+    """As :func:`.check_not_kept`; with ``--dry-run``, only say so."""
+    try:
+        check_not_kept(base_path, command)
+    except ConfigError as error:
+        if not inputs.arguments.dry_run:
+            raise
+        if inputs.note is not None:
+            inputs.note(f"Without --dry-run: {error}")
 
 
 def _check_duration(inputs: Inputs) -> None:
@@ -201,8 +210,7 @@ def restore(inputs: Inputs) -> int:
     _check_duration(inputs)
     wanted = Wanted(arguments.media, arguments.user, inputs.server_name())
     options = restoring.Options(base_path, wanted, arguments.dry_run)
-    if not options.dry_run:
-        check_not_kept(base_path, "restore")
+    _check_not_kept(inputs, base_path, "restore")
     check_may_write(base_path)
     store = _store(inputs)
     with ExitStack() as stack:
