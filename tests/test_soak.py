@@ -16,7 +16,6 @@ from tests.soak.judge import held, judge_deleted, judge_files, judge_log
 from tests.soak.record import Record, Stored
 
 
-@pytest.mark.timeout(300)
 def test_a_minute_of_trouble_loses_nothing(tmp_path: Path) -> None:
     """Load, faults, offload and a restart of Synapse: each file comes back as it was."""
     done = subprocess.run(

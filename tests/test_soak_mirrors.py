@@ -39,7 +39,6 @@ def _soak(folder: Path, part: str) -> dict[str, Any]:
     return report
 
 
-@pytest.mark.timeout(600)
 def test_one_of_two_swifts_fails_and_no_client_notices(tmp_path: Path) -> None:
     """No upload and no download fails, and at the end both have every file."""
     report = _soak(tmp_path, "mirrors")
@@ -48,7 +47,6 @@ def test_one_of_two_swifts_fails_and_no_client_notices(tmp_path: Path) -> None:
     assert report["trouble"]
 
 
-@pytest.mark.timeout(600)
 def test_a_move_to_another_swift_loses_nothing(tmp_path: Path) -> None:
     """``sync`` is killed, and runs to its end; the new Swift alone has every byte."""
     report = _soak(tmp_path, "move")

@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return _MEMORY if os.access(_MEMORY, os.W_OK) else tmp_path
 
 
-@pytest.mark.timeout(60 + SCHEDULES)
+@pytest.mark.timeout(600 + SCHEDULES)
 def test_no_job_loses_a_file(folder: Path) -> None:
     """See :mod:`tests.model.judge` for what is judged."""
     for seed in range(FIRST, FIRST + SCHEDULES):

@@ -8,8 +8,6 @@ import random
 import subprocess
 import time
 
-import pytest
-
 from tests.offload.conftest import Objects, Script
 from tests.offload.synapse_store import SynapseStore
 
@@ -20,7 +18,6 @@ EARLY = (0.2, 1.2)
 AT_WORK = (0.0, 0.4)
 
 
-@pytest.mark.timeout(600)
 def test_fifty_kills(offload: Script, store: SynapseStore, objects: Objects) -> None:
     """After each kill every file is whole on disk or whole in Swift; a last run completes."""
     draw = random.Random(50)
