@@ -25,6 +25,7 @@ from swift_provider.offload.checks import container, redirect
 from swift_provider.offload.checks.findings import Findings
 from swift_provider.offload.checks.rights import Trial
 from swift_provider.offload.checks.steps import REQUEST_SECONDS, Steps, StoppedError
+from swift_provider.offload.command.place import depends_on_environment
 from swift_provider.offload.media_names import shown
 
 _NOT_NEEDED = "not needed, because no media is above segment_size"
@@ -93,6 +94,12 @@ class PlaceCheck:
             return self._findings
         self._place = place
         self._findings.ok("cloud", f"found {place.client.cloud.title}")
+        if depends_on_environment(settings):
+            self._findings.note(
+                "cloud",
+                "the entry does not name it, so another environment may mean another one, and "
+                "--delete is refused: set cloud: NAME, of clouds.yaml",
+            )
         place.hurry()
         with suppress(StoppedError):
             await self._ask(place)

@@ -65,7 +65,7 @@ def check_place(homeserver: Homeserver, settings: Settings) -> None:
             f"them: {others}. Leave out the options that differ from the entry, or give --even-so "
             "if this is meant"
         )
-    if any(map(_depends_on_environment, settings.members)):
+    if any(map(depends_on_environment, settings.members)):
         raise ConfigError(
             "Synapse may not find the files that --delete removes: its entry for Swift "
             f"({this}) leaves it to the environment which cloud they go to, and Synapse may run "
@@ -75,8 +75,11 @@ def check_place(homeserver: Homeserver, settings: Settings) -> None:
         )
 
 
-def _depends_on_environment(settings: Settings) -> bool:
-    """Whether it is not the settings that say which account the files go to."""
+def depends_on_environment(settings: Settings) -> bool:
+    """Whether it is not the settings that say which account the files go to.
+
+    Then ``--delete`` is refused: Synapse's environment may be another one than the script's.
+    """
     if settings.storage_url is not None and _WITH_ACCOUNT.fullmatch(settings.storage_url):
         return False
     if settings.cloud is None:

@@ -69,6 +69,14 @@ def test_a_mirror(checked: Checked, account: Credentials) -> None:
     assert other.segments() == {}
 
 
+def test_an_entry_that_names_no_cloud(checked: Checked) -> None:
+    """It works, but the script would not delete by it."""
+    del checked.config["cloud"]
+    checked.script.environment["OS_CLOUD"] = "matrix"
+    (note,) = (line for line in checked.run(0) if "--delete is refused" in line)
+    assert note.startswith("note    cloud: the entry does not name it")
+
+
 def test_two_entries(checked: Checked, account: Credentials) -> None:
     """Places of one cloud are told apart by container and prefix."""
     other = Objects(account)
