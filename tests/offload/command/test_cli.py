@@ -129,7 +129,7 @@ def test_ways_to_name_the_database(
             "or run this in the folder that has it; or give BASE_PATH, and put a database.yaml",
         ),
         (["update-db", "2m", "--homeserver-config-path", "no.yaml"], "cannot read no.yaml"),
-        (["upload", ".", "--threadpool-size", "4"], "give BASE_PATH and CONTAINER"),
+        (["upload", ".", "--threadpool-size", "4"], "or give CONTAINER, and put a database.yaml"),
         (["upload", ".", "name", "--threadpool-size", "0"], "--threadpool-size: N must be"),
     ],
 )
