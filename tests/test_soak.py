@@ -86,26 +86,32 @@ class Told:
 
 
 class Names:
-    """Swift, with objects of these names."""
+    """Swift, with objects of these names, some of which somebody else has stored."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, foreign: tuple[str, ...] = ()) -> None:
         self.account = self
-        self._names = set(names)
+        self._names = {*names, *foreign}
+        self._foreign = foreign
 
     def names(self, container: str) -> set[str]:
         return self._names
 
+    def call(self, method: str, container: str, name: str) -> SimpleNamespace | None:
+        assert method == "HEAD"
+        headers = {} if name in self._foreign else {"X-Object-Meta-Matrix-Server": "here"}
+        return SimpleNamespace(headers=headers) if name in self._names else None
+
 
 def test_what_prune_leaves_of_a_deleted_media_is_a_failure() -> None:
-    """Its object has to be gone from Swift."""
+    """Its object has to be gone from Swift, unless it has the mark of no homeserver."""
     record = Record()
-    for media_id in ("abcdef", "ghijkl"):
+    for media_id in ("abcdef", "ghijkl", "mnopqr"):
         media = Stored(f"mxc://x/{media_id}", 5, "")
         record.store(media)
         record.forget(media)
         record.delete(media)
-    place = Names("local_content/gh/ij/kl")
-    assert judge_deleted(place, record) == 1  # type: ignore[arg-type]
+    place = Names("local_content/gh/ij/kl", foreign=("local_content/mn/op/qr",))
+    assert judge_deleted(place, record) == 2  # type: ignore[arg-type]
     assert record.wrong == ["deleted in Synapse and still in Swift: mxc://x/ghijkl"]
 
 
